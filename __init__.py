@@ -1,0 +1,1 @@
+"""Edit real photos with diffusion models."""

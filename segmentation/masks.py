@@ -1,0 +1,202 @@
+"""Pure functions on masks: boolean arrays, height x width, True where the edit goes. None changes its input.
+
+Distances are Euclidean, in pixels. What lies beyond the photo's edge counts as more of the same: shrinking does not
+eat a mask from the photo's border.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from jaxtyping import Bool, Float, UInt8
+
+from ..errors import UsageError
+
+
+def grow(mask: Bool[np.ndarray, "H W"], pixels: float) -> Bool[np.ndarray, "H W"]:
+    """Every pixel within `pixels` of the mask; a negative number shrinks."""
+    if pixels < 0:
+        return shrink(mask, -pixels)
+    if not mask.any():
+        return mask.copy()
+    return mask | (_distance_to(mask) <= pixels)
+
+
+def shrink(mask: Bool[np.ndarray, "H W"], pixels: float) -> Bool[np.ndarray, "H W"]:
+    """The pixels farther than `pixels` from everything outside the mask; a negative number grows."""
+    return ~grow(~mask, pixels) if pixels >= 0 else grow(mask, -pixels)
+
+
+def feather(mask: Bool[np.ndarray, "H W"], pixels: float) -> Float[np.ndarray, "H W"]:
+    """An alpha in [0, 1]: 1 on the mask, falling smoothly (3t² − 2t³) to 0 at `pixels` outside of it."""
+    if pixels <= 0 or not mask.any():
+        return mask.astype(np.float32)
+    near = np.clip(1 - _distance_to(mask) / np.float32(pixels), 0, 1)
+    return near * near * (3 - 2 * near)
+
+
+def invert(mask: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
+    """The rest of the photo."""
+    return ~mask
+
+
+def union(*masks: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
+    """Pixels in any of the masks."""
+    return np.logical_or.reduce(_same_size(masks))
+
+
+def intersect(*masks: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
+    """Pixels in all of the masks."""
+    return np.logical_and.reduce(_same_size(masks))
+
+
+def subtract(mask: Bool[np.ndarray, "H W"], *others: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
+    """Pixels of the first mask that are in none of the others."""
+    _same_size((mask, *others))
+    return mask & ~np.logical_or.reduce(others) if others else mask.copy()
+
+
+def fill_holes(mask: Bool[np.ndarray, "H W"], largest: float | None = None) -> Bool[np.ndarray, "H W"]:
+    """Closes background that the mask encloses (all of it, or only holes of at most `largest` pixels)."""
+    labels, areas = _label(~mask, connectivity=4)
+    border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
+    hole = np.ones(len(areas), bool)
+    hole[np.append(border, 0)] = False
+    if largest is not None:
+        hole &= areas <= largest
+    return mask | hole[labels]
+
+
+def drop_specks(mask: Bool[np.ndarray, "H W"], smallest: float = 0.02) -> Bool[np.ndarray, "H W"]:
+    """Drops connected parts smaller than `smallest` times the largest part; the largest always stays."""
+    labels, areas = _label(mask)
+    areas[0] = 0
+    return (areas > 0)[labels] & (areas >= smallest * areas.max())[labels]
+
+
+def components(mask: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "n H W"]:
+    """The connected parts (diagonal neighbours touch), largest first."""
+    labels, areas = _label(mask)
+    order = 1 + np.argsort(-areas[1:], kind="stable")
+    return labels[None] == order[:, None, None]
+
+
+def bounding_box(mask: Bool[np.ndarray, "H W"]) -> tuple[int, int, int, int]:
+    """Left, top, right, bottom (right and bottom exclusive). Raises UsageError for an empty mask."""
+    if not mask.any():
+        raise UsageError("The mask is empty; point at something else or draw it larger.")
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1
+
+
+def inner_point(mask: Bool[np.ndarray, "H W"]) -> tuple[int, int]:
+    """The pixel (x, y) of the mask deepest inside it, the photo's border counting as outside."""
+    bounding_box(mask)
+    depth = _distance_to(~np.pad(mask, 1))[1:-1, 1:-1]
+    y, x = np.unravel_index(int(np.argmax(depth)), mask.shape)
+    return int(x), int(y)
+
+
+def resize(mask: Bool[np.ndarray, "h w"], size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
+    """The mask at another (height, width), its outline interpolated."""
+    import cv2
+
+    if mask.shape == size:
+        return mask.copy()
+    return cv2.resize(mask.astype(np.float32), (size[1], size[0]), interpolation=cv2.INTER_LINEAR) >= 0.5
+
+
+def iou(one: Bool[np.ndarray, "H W"], other: Bool[np.ndarray, "H W"]) -> float:
+    """Intersection over union; 1 for two empty masks."""
+    _same_size((one, other))
+    together = np.count_nonzero(one | other)
+    return np.count_nonzero(one & other) / together if together else 1.0
+
+
+def smooth(
+    mask: Bool[np.ndarray, "H W"], photo: UInt8[np.ndarray, "H W 3"], radius: int = 4, epsilon: float = 1e-3
+) -> Bool[np.ndarray, "H W"]:
+    """The mask with its outline drawn to the photo's edges by the guided filter, grey guide.
+
+    He, Sun, Tang: "Guided Image Filtering", ECCV 2010, eq. 5, 6, 8. `radius` is the half window in pixels, `epsilon`
+    the variance (of grey in [0, 1]) below which a window counts as flat.
+    """
+    import cv2
+
+    _same_size((mask, photo[..., 0]))
+    if not mask.any():
+        return mask.copy()
+    x0, y0, x1, y1 = bounding_box(mask)
+    reach = 2 * radius + 1  # memory follows the thing, not the photo
+    window = np.s_[max(0, y0 - reach) : y1 + reach, max(0, x0 - reach) : x1 + reach]
+    guide = cv2.cvtColor(photo[window], cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
+    wanted = mask[window].astype(np.float32)
+
+    def mean(values: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
+        return cv2.boxFilter(values, -1, (2 * radius + 1, 2 * radius + 1), borderType=cv2.BORDER_REFLECT)
+
+    guide_mean, wanted_mean = mean(guide), mean(wanted)
+    slope = (mean(guide * wanted) - guide_mean * wanted_mean) / (mean(guide * guide) - guide_mean**2 + epsilon)
+    offset = wanted_mean - slope * guide_mean
+    smoothed = np.zeros_like(mask)
+    smoothed[window] = mean(slope) * guide + mean(offset) > 0.5
+    return smoothed
+
+
+def snap(
+    mask: Bool[np.ndarray, "H W"], photo: UInt8[np.ndarray, "H W 3"], band: float = 4, rounds: int = 2
+) -> Bool[np.ndarray, "H W"]:
+    """The mask with its outline moved by GrabCut within `band` pixels of where it was; all else stays.
+
+    Works on a window around the thing at up to 1024 pixels a side, so memory is bounded.
+    """
+    import cv2
+
+    _same_size((mask, photo[..., 0]))
+    core = shrink(mask, band)
+    if not core.any() or mask.all():
+        return mask.copy()
+    x0, y0, x1, y1 = bounding_box(mask)
+    reach = round(4 * band) + 1
+    window = np.s_[max(0, y0 - reach) : y1 + reach, max(0, x0 - reach) : x1 + reach]
+    trimap = np.where(mask, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)[window]
+    trimap[core[window]] = cv2.GC_FGD
+    trimap[~grow(mask, band)[window]] = cv2.GC_BGD
+    size = trimap.shape[1], trimap.shape[0]
+    scale = min(1.0, 1024 / max(size))
+    small = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
+    trimap = np.asarray(cv2.resize(trimap, small, interpolation=cv2.INTER_NEAREST), np.uint8)
+    if len(np.unique(trimap % 2)) < 2:
+        return mask.copy()
+    cv2.setRNGSeed(0)
+    pixels = cv2.resize(photo[window], small, interpolation=cv2.INTER_AREA)
+    cv2.grabCut(pixels, trimap, (0, 0, 0, 0), np.zeros((1, 65)), np.zeros((1, 65)), rounds, cv2.GC_INIT_WITH_MASK)
+    found = cv2.resize((trimap % 2).astype(np.float32), size, interpolation=cv2.INTER_LINEAR) >= 0.5
+    snapped = mask.copy()
+    snapped[window] = np.where(core[window] | ~grow(mask, band)[window], mask[window], found)
+    return snapped
+
+
+def _distance_to(mask: Bool[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
+    """Each pixel's distance to the nearest pixel of the mask."""
+    import cv2
+
+    return cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+
+
+def _label(mask: Bool[np.ndarray, "H W"], connectivity: int = 8) -> tuple[np.ndarray, np.ndarray]:
+    """The number of the connected part that each pixel belongs to (0: none), and the parts' areas."""
+    import cv2
+
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=connectivity)
+    return labels, stats[:, cv2.CC_STAT_AREA].copy()
+
+
+def _same_size(masks: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
+    """The masks, if there are any and they agree in size. Raises UsageError otherwise."""
+    if not masks:
+        raise UsageError("Give at least one mask.")
+    shapes = sorted({mask.shape for mask in masks})
+    if len(shapes) > 1:
+        said = " and ".join(f"{shape[1]} x {shape[0]}" for shape in shapes)
+        raise UsageError(f"Masks of {said} pixels cannot be combined; bring them to one size first.")
+    return masks

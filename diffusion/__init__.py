@@ -1,1 +1,1 @@
-"""diffusion"""
+"""Model, attention, schedule and the one denoising loop."""

@@ -1,0 +1,258 @@
+"""The UNet as a run sees it: classifier-free guidance, opened attention, gradients to the latents."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..errors import InlayError
+from .attention import Edit, Layer, Maps, Opening, Stop
+from .schedule import Schedule, Step
+from .text import Embedding
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .model import Model
+
+
+class NumericError(InlayError):
+    """NaN or infinity in the latents: half precision overflowed, or the weights are broken."""
+
+
+@dataclass(frozen=True)
+class Loss:
+    """A differentiable wish about a conditional forward.
+
+    `function(maps, latents, output)` returns one value per sample (b,), in fp32; its sum is differentiated to the
+    latents. `output` is the conditional prediction, None where the forward stops before it.
+    """
+
+    function: Callable[[Maps, Tensor, Tensor | None], Float[Tensor, " b"]]
+    layers: tuple[Layer, ...] = ()
+    columns: tuple[int, ...] = ()
+    needs_output: bool = False
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Reads maps of the forward that predicts, without gradient."""
+
+    receive: Callable[[Maps, Step], None]
+    layers: tuple[Layer, ...]
+    columns: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Request:
+    """What one step asks of the conditional forward: score edits, then probability edits, losses and watches."""
+
+    scores: tuple[Edit, ...] = ()
+    probabilities: tuple[Edit, ...] = ()
+    losses: tuple[Loss, ...] = ()
+    watches: tuple[Watch, ...] = ()
+
+    def __add__(self, other: Request) -> Request:
+        return Request(
+            self.scores + other.scores,
+            self.probabilities + other.probabilities,
+            self.losses + other.losses,
+            self.watches + other.watches,
+        )
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The model's output after classifier-free guidance, and the gradient of each of the step's losses, in order."""
+
+    output: Float[Tensor, "b c h w"]
+    gradients: tuple[Float[Tensor, "b c h w"], ...] = ()
+
+
+@dataclass(frozen=True)
+class Seam:
+    """What joins at the UNet's input beside latents and text.
+
+    `channels` (b, c', h, w) are appended to the latents (9-channel inpainting models); `residuals(model_input, timestep,
+    states)` returns further keyword arguments of the UNet (ControlNet's and T2I-Adapter's residuals).
+    """
+
+    channels: Float[Tensor, "b c h w"] | None = None
+    residuals: Callable[[Tensor, Tensor, Tensor], dict[str, Any]] | None = None
+
+
+@dataclass(frozen=True)
+class Denoiser:
+    """Predicts and advances a batch: one prompt, one negative prompt and one generator per sample."""
+
+    model: Model
+    schedule: Schedule
+    positive: Embedding
+    negative: Embedding
+    scale: float
+    """Guidance scale of CFG (Ho and Salimans 2022); at 1 the unconditional pass is left out."""
+    generators: tuple[torch.Generator, ...]
+    seam: Seam = field(default_factory=Seam)
+    checkpointing: bool = False
+
+    def forward(
+        self, latents: Float[Tensor, "b c h w"], step: Step, embedding: Embedding, opening: Opening | None = None
+    ) -> Float[Tensor, "b c h w"]:
+        """One UNet call, at the latents' precision outside and the model's inside."""
+        model = self.model
+        source, times = latents, step.timestep.to(latents.device)
+        if self.seam.channels is not None:
+            channels = self.seam.channels.to(latents)
+            source = torch.cat([latents, channels.repeat(len(latents) // len(channels), 1, 1, 1)], dim=1)
+        source, states = source.to(model.dtype), embedding.states.to(model.dtype)
+        extra: dict[str, Any] = {}
+        if embedding.pooled is not None:
+            extra["added_cond_kwargs"] = {
+                "text_embeds": embedding.pooled.to(model.dtype),
+                "time_ids": model.size_condition(latents.shape[-2:], len(latents)),
+            }
+        if self.seam.residuals is not None:
+            extra |= self.seam.residuals(source, times, states)
+        if opening is not None:
+            extra["cross_attention_kwargs"] = {"opening": opening}
+        return model.unet(source, times, states, return_dict=False, **extra)[0].to(latents.dtype)
+
+    def predict(self, latents: Float[Tensor, "b c h w"], step: Step, request: Request | None = None) -> Prediction:
+        """The prediction with CFG.
+
+        One batch of two where nothing needs a gradient; otherwise the unconditional forward runs apart, without one.
+        """
+        request = request or Request()
+        batch = len(latents)
+        gradients: tuple[Tensor, ...] = ()
+        if request.losses:
+            conditional, gradients = self._differentiate(latents, step, request)
+            unconditional = self.forward(latents, step, self.negative) if self.scale != 1 else conditional
+        elif self.scale == 1:
+            opening = self._open(latents, request, slice(0, batch))
+            conditional = unconditional = self.forward(latents, step, self.positive, opening)
+            self._show(request, opening, step)
+        else:
+            opening = self._open(latents, request, slice(batch, 2 * batch))
+            both = Embedding.cat([self.negative, self.positive])
+            unconditional, conditional = self.forward(torch.cat([latents, latents]), step, both, opening).chunk(2)
+            self._show(request, opening, step)
+        output = conditional if self.scale == 1 else unconditional + self.scale * (conditional - unconditional)
+        return Prediction(finite(output, step), gradients)
+
+    def gradient(
+        self, latents: Float[Tensor, "b c h w"], step: Step, loss: Loss, request: Request | None = None
+    ) -> Float[Tensor, "b c h w"]:
+        """The gradient of one loss over maps: a conditional forward up to the last layer it reads, and its backward."""
+        edits = request or Request()
+        return self._differentiate(latents, step, Request(edits.scores, edits.probabilities, (loss,)), stop=True)[1][0]
+
+    def advance(self, latents: Tensor, output: Tensor, step: Step) -> Float[Tensor, "b c h w"]:
+        """The sampler's step."""
+        return self.schedule.advance(latents, output, step, self.generators)
+
+    def _open(self, latents: Tensor, request: Request, rows: slice, stop: bool = False) -> Opening | None:
+        readers = (*request.losses, *request.watches)
+        if not (request.scores or request.probabilities or readers):
+            return None
+        last = max(
+            (layer for reader in readers for layer in reader.layers), key=lambda layer: layer.order, default=None
+        )
+        open_end = any(loss.needs_output for loss in request.losses) or not request.losses
+        return Opening(
+            size=(latents.shape[-2], latents.shape[-1]),
+            rows=rows,
+            scores=request.scores,
+            probabilities=request.probabilities,
+            columns=tuple(sorted({column for reader in readers for column in reader.columns})),
+            layers=frozenset(layer.name for reader in readers for layer in reader.layers),
+            last=None if last is None or open_end else last.name,
+            stop=stop,
+        )
+
+    def _show(self, request: Request, opening: Opening | None, step: Step) -> None:
+        if opening is not None and request.watches:
+            maps = Maps({name: values.detach() for name, values in opening.maps.items()}, opening.columns)
+            for watch in request.watches:
+                watch.receive(maps, step)
+
+    def _differentiate(
+        self, latents: Tensor, step: Step, request: Request, stop: bool = False
+    ) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """The conditional forward (empty if it stopped early) and the gradient of each loss to the latents."""
+        output = latents.new_empty(0)
+        with torch.enable_grad(), checkpointed(self.model.unet, self.checkpointing):
+            leaf = latents.detach().requires_grad_()
+            opening = self._open(leaf, request, slice(0, len(leaf)), stop)
+            assert opening is not None
+            try:
+                output = self.forward(leaf, step, self.positive, opening)
+            except Stop:
+                pass
+            torch.set_grad_enabled(True)  # a capture may have closed the graph behind itself
+            maps = Maps(opening.maps, opening.columns)
+            gradients = tuple(
+                self._backward(
+                    loss.function(maps, leaf, None if stop else output).sum(),
+                    leaf,
+                    step,
+                    keep=len(request.losses) - place > 1,
+                )
+                for place, loss in enumerate(request.losses)
+            )
+        self._show(request, opening, step)
+        return output.detach(), gradients
+
+    def _backward(self, value: Tensor, leaf: Tensor, step: Step, keep: bool) -> Float[Tensor, "b c h w"]:
+        """d value / d leaf in fp32; scaled through a half-precision UNet so that small entries survive."""
+        if not value.requires_grad:
+            return torch.zeros_like(leaf)
+        powers = (16, 10, 4, 0) if self.model.dtype == torch.float16 else (0,)
+        for power in powers:
+            final = power == powers[-1]
+            (gradient,) = torch.autograd.grad(value * 2.0**power, leaf, retain_graph=keep or not final)
+            if final or bool(gradient.isfinite().all()):
+                break
+        return finite(gradient / 2.0**power, step)
+
+
+@contextmanager
+def checkpointed(unet: Any, on: bool) -> Iterator[None]:
+    """Trade time for memory inside the block: activations of the UNet's blocks are recomputed in the backward."""
+    if on:
+        unet.enable_gradient_checkpointing()
+    try:
+        yield
+    finally:
+        if on:
+            unet.disable_gradient_checkpointing()
+
+
+def finite(values: Tensor, step: Step) -> Tensor:
+    """`values`, checked.
+
+    Raises:
+        NumericError: NaN or infinity.
+    """
+    if not bool(values.isfinite().all()):
+        raise NumericError(f"The model produced NaN or infinity at timestep {int(step.timestep)}; try --dtype float32.")
+    return values
+
+
+def generators(seeds: Sequence[int]) -> tuple[torch.Generator, ...]:
+    """One CPU generator per sample, so that a sample depends on its own seed alone."""
+    return tuple(torch.Generator("cpu").manual_seed(seed) for seed in seeds)
+
+
+def gaussian(
+    shape: Sequence[int], sources: Sequence[torch.Generator], like: Tensor | None = None
+) -> Float[Tensor, "b c h w"]:
+    """Standard normal noise (len(sources), *shape), each sample from its own generator, drawn in fp32 on the CPU."""
+    noise = torch.stack([torch.randn(tuple(shape), generator=source) for source in sources])
+    return noise if like is None else noise.to(like)

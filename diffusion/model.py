@@ -1,0 +1,378 @@
+"""A text-to-image latent diffusion model: weights, and the facts that the weights' own configuration states."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..errors import ModelError, UsageError
+from .attention import Layer, install
+from .text import Prompts
+
+TOYBOX = Path(__file__).parent.parent / "toybox" / "weights"
+"""The embedded model."""
+
+PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
+PARTS = ["*.json", "*.txt", "*.model", "*.safetensors"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """Frozen weights and what they say of themselves. Never holds the state of a run."""
+
+    name: str
+    unet: Any
+    vae: Any
+    prompts: Prompts
+    scheduler_config: dict[str, Any]
+    layers: tuple[Layer, ...]
+    fingerprint: str
+    """Tells one set of weights from another; see `fingerprint`."""
+
+    @classmethod
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path = "toybox",
+        *,
+        device: str = "auto",
+        dtype: str = "auto",
+        config: Path | None = None,
+        offline: bool = False,
+        allow_pickle: bool = False,
+    ) -> Model:
+        """Load the embedded `toybox`, a local folder in diffusers layout, a .safetensors file, or a hub id.
+
+        Args:
+            device: "cpu", "cuda", "cuda:1", "mps", or "auto": the first accelerator that is there.
+            dtype: "float32", "float16", "bfloat16", "float64", or "auto": float16 on CUDA, float32 elsewhere.
+            config: folder with the configurations that a single file lacks (diffusers layout without weights).
+            offline: use what is on this machine; never ask the hub.
+            allow_pickle: also load weights in pickle formats, which can run code.
+
+        Raises:
+            ModelError: weights missing, corrupt, pickled, or of a model that is no SD 1.x, SD 2.x or SDXL.
+            UsageError: a device or dtype that is not there.
+        """
+        place = pick_device(device)
+        kind = pick_dtype(dtype, place)
+        path = locate(str(name_or_path), offline, allow_pickle)
+        with quiet_libraries():
+            parts = load_file(path, kind, config, offline) if path.is_file() else load_folder(path, kind, allow_pickle)
+        return cls.assemble(str(name_or_path), parts, fingerprint(path), place)
+
+    @classmethod
+    def assemble(cls, name: str, parts: dict[str, Any], mark: str = "", device: torch.device | None = None) -> Model:
+        """A model from loaded components: `unet`, `vae`, `tokenizers`, `encoders`, `scheduler_config`, `zero_empty`.
+
+        Raises:
+            ModelError: the UNet needs conditions that inlay does not give.
+        """
+        unet, vae, encoders = parts["unet"], parts["vae"], parts["encoders"]
+        kind = getattr(unet.config, "addition_embed_type", None)
+        if kind not in (None, "text_time") or getattr(unet.config, "class_embed_type", None) is not None:
+            raise ModelError(
+                f"The model {name} needs conditions of kind {kind!r}; inlay runs SD 1.x, SD 2.x and SDXL models."
+            )
+        for module in (unet, vae, *encoders):
+            module.requires_grad_(False).eval().to(device or torch.device("cpu"))
+        prompts = Prompts(parts["tokenizers"], encoders, parts.get("zero_empty", False))
+        return cls(name, unet, vae, prompts, dict(parts["scheduler_config"]), install(unet), mark)
+
+    @property
+    def device(self) -> torch.device:
+        return torch.device(self.unet.device)
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Of the UNet's weights."""
+        kind: torch.dtype = self.unet.dtype
+        return kind
+
+    @property
+    def working_dtype(self) -> torch.dtype:
+        """Of the loop's latents: at least fp32."""
+        return torch.promote_types(self.dtype, torch.float32)
+
+    @property
+    def latent_channels(self) -> int:
+        return int(self.vae.config.latent_channels)
+
+    @property
+    def factor(self) -> int:
+        """Pixels per latent, along each side."""
+        return int(2 ** (len(self.vae.config.block_out_channels) - 1))
+
+    @property
+    def grid(self) -> int:
+        """Sizes in pixels that divide by this pass every level of the UNet without rounding."""
+        return int(self.factor * 2 ** (len(self.unet.config.block_out_channels) - 1))
+
+    @property
+    def native_size(self) -> tuple[int, int]:
+        """(height, width) in pixels that the model was trained at."""
+        size = self.unet.config.sample_size
+        height, width = (size, size) if isinstance(size, int) else size
+        return height * self.factor, width * self.factor
+
+    @property
+    def cross_layers(self) -> tuple[Layer, ...]:
+        return tuple(layer for layer in self.layers if layer.cross)
+
+    def latent_size(self, size: tuple[int, int]) -> tuple[int, int]:
+        """(h, w) of the latents of a picture of `size` (H, W) pixels."""
+        return -(-size[0] // self.factor), -(-size[1] // self.factor)
+
+    def size_condition(self, size: Sequence[int], batch: int) -> Float[Tensor, "b six"]:
+        """SDXL's time ids: original = target = the picture's size, crop offset (0, 0)."""
+        height, width = size[0] * self.factor, size[1] * self.factor
+        return torch.tensor([[height, width, 0, 0, height, width]] * batch, device=self.device, dtype=self.dtype)
+
+    @torch.no_grad()
+    def encode(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
+        """Pixels in [-1, 1] to the mean of their latents, scaled as the UNet wants them, in the working dtype."""
+        latents = self._vae_call(lambda vae: vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist.mode())
+        return (latents.to(self.working_dtype) - self._shift) * self.vae.config.scaling_factor
+
+    @torch.no_grad()
+    def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
+        """Latents to pixels in [-1, 1] (clamped), in the working dtype."""
+        return self.decode_with_grad(latents).clamp(-1, 1)
+
+    def decode_with_grad(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
+        """`decode` unclamped and differentiable."""
+        source = latents / self.vae.config.scaling_factor + self._shift
+        return self._vae_call(lambda vae: vae.decode(source.to(vae.dtype), return_dict=False)[0]).to(self.working_dtype)
+
+    @property
+    def _shift(self) -> float:
+        return getattr(self.vae.config, "shift_factor", None) or 0.0
+
+    def _vae_call(self, call: Any) -> Tensor:
+        """Run the autoencoder; in fp32 where its configuration asks for it or half precision overflows."""
+        vae = self.vae
+        half = vae.dtype == torch.float16
+        if not (half and getattr(vae.config, "force_upcast", False)):
+            result: Tensor = call(vae)
+            if not half or bool(result.isfinite().all()):
+                return result
+        vae.to(torch.float32)
+        try:
+            return call(vae)
+        finally:
+            vae.to(torch.float16)
+
+    def to(self, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Model:
+        """This model with its weights moved (in place: the components are shared)."""
+        for module in (self.unet, self.vae, *self.prompts.encoders):
+            module.to(device=device, dtype=dtype)
+        return replace(self)
+
+
+def pick_device(name: str) -> torch.device:
+    """Resolve a device name.
+
+    Raises:
+        UsageError: no such device on this machine.
+    """
+    if name == "auto":
+        accelerator = "cuda" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else "cpu"
+        return torch.device(accelerator)
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(f"The device {name!r} is not available here; use --device cpu or auto.") from error
+    return device
+
+
+def pick_dtype(name: str, device: torch.device) -> torch.dtype:
+    """Resolve a dtype name; "auto" is float16 on CUDA and float32 elsewhere.
+
+    Raises:
+        UsageError: not a dtype that a model can run in.
+    """
+    if name == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
+    kinds = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16, "float64": torch.float64}
+    if name not in kinds:
+        raise UsageError(f"There is no dtype {name!r}; choose one of auto, {', '.join(kinds)}.")
+    if kinds[name] == torch.float16 and device.type == "cpu":
+        raise UsageError("float16 does not run on the CPU; use --dtype float32.")
+    return kinds[name]
+
+
+def locate(name: str, offline: bool, allow_pickle: bool) -> Path:
+    """The file or folder behind a model's name, downloaded from the hub if it is an id and not in the cache.
+
+    Raises:
+        ModelError: nothing there.
+    """
+    if name == "toybox":
+        if not (TOYBOX / "model_index.json").exists():
+            raise ModelError("The embedded model toybox is missing from this installation; reinstall inlay.")
+        return TOYBOX
+    path = Path(name).expanduser()
+    if path.suffix in PICKLES and not allow_pickle:
+        raise ModelError(f"{name} is a pickle, which can run code when it is opened; convert it to .safetensors first.")
+    if path.is_file() or (path / "model_index.json").is_file():
+        return path
+    if path.exists():
+        raise ModelError(f"{name} is no model: a folder in diffusers layout has a model_index.json.")
+    if path.suffix == ".safetensors" or name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise ModelError(
+            f"There is no model at {name}; give a folder, a .safetensors file, a hub id like owner/name, or toybox."
+        )
+    return from_hub(name, offline, allow_pickle)
+
+
+def from_hub(name: str, offline: bool, allow_pickle: bool) -> Path:
+    """A hub model's folder in the user's cache."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    patterns = PARTS + (["*.bin"] if allow_pickle else [])
+    try:
+        return Path(snapshot_download(name, allow_patterns=patterns, local_files_only=offline))
+    except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
+        raise ModelError(
+            f"The model {name} is not on this machine and could not be fetched; with a connection run: inlay models download {name}"
+        ) from error
+
+
+def load_folder(path: Path, dtype: torch.dtype, allow_pickle: bool) -> dict[str, Any]:
+    """The components of a folder in diffusers layout.
+
+    Raises:
+        ModelError: a component is missing or broken.
+    """
+    try:
+        return _load_folder(path, dtype, allow_pickle)
+    except (OSError, ValueError, KeyError, RuntimeError, _safetensors_error()) as error:
+        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise ModelError(f"The model in {path} cannot be loaded ({first}); fetch or convert it anew.") from error
+
+
+def _load_folder(path: Path, dtype: torch.dtype, allow_pickle: bool) -> dict[str, Any]:
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+    from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+    from transformers.models.clip.modeling_clip import CLIPTextModel, CLIPTextModelWithProjection
+    from transformers.models.clip.tokenization_clip import CLIPTokenizer
+
+    index = json.loads((path / "model_index.json").read_text())
+    pipeline = index.get("_class_name", "")
+    if "unet" not in index or not pipeline.startswith("StableDiffusion"):
+        raise ModelError(
+            f"{path} holds a {pipeline or 'model of unknown kind'}; inlay runs SD 1.x, SD 2.x and SDXL models."
+        )
+
+    def read(cls: Any, part: str, **options: Any) -> Any:
+        folder = path / part
+        if not any(folder.glob("*.safetensors")) and not allow_pickle:
+            what = "only pickled weights, which are refused" if any(folder.glob("*.bin")) else "no weights"
+            raise ModelError(f"{folder} has {what}; get the model's .safetensors files.")
+        plain = [file for file in folder.glob("*.safetensors") if ".fp16." not in file.name]
+        variant = None if plain or not any(folder.glob("*.fp16.*")) else "fp16"
+        return cls.from_pretrained(
+            path, subfolder=part, variant=variant, use_safetensors=not allow_pickle, local_files_only=True, **options
+        )
+
+    pairs = [("tokenizer", "text_encoder", CLIPTextModel)]
+    if "text_encoder_2" in index:
+        pairs.append(("tokenizer_2", "text_encoder_2", CLIPTextModelWithProjection))
+    return {
+        "unet": read(UNet2DConditionModel, "unet", torch_dtype=dtype),
+        "vae": read(AutoencoderKL, "vae", torch_dtype=dtype),
+        "encoders": [read(cls, encoder, dtype=dtype) for _, encoder, cls in pairs],
+        "tokenizers": [
+            CLIPTokenizer.from_pretrained(path / tokenizer, local_files_only=True) for tokenizer, _, _ in pairs
+        ],
+        "scheduler_config": json.loads((path / "scheduler" / "scheduler_config.json").read_text()),
+        "zero_empty": bool(index.get("force_zeros_for_empty_prompt", False)),
+    }
+
+
+def load_file(path: Path, dtype: torch.dtype, config: Path | None, offline: bool) -> dict[str, Any]:
+    """The components of a single-file checkpoint in the original layout.
+
+    Raises:
+        ModelError: not safetensors, not Stable Diffusion, or its configurations are not at hand.
+    """
+    from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+    from safetensors import safe_open
+
+    try:
+        with safe_open(path, "pt") as file:
+            keys = set(file.keys())
+    except (OSError, _safetensors_error()) as error:
+        raise ModelError(f"{path} is no readable .safetensors file; fetch it anew.") from error
+    large = any(key.startswith("conditioner.embedders.1.") for key in keys)
+    pipeline_class = StableDiffusionXLPipeline if large else StableDiffusionPipeline
+    options: dict[str, Any] = (
+        {"config": str(config), "local_files_only": True} if config else {"local_files_only": offline}
+    )
+    try:
+        pipe = pipeline_class.from_single_file(str(path), torch_dtype=dtype, safety_checker=None, **options)
+    except Exception as error:  # the converter raises whatever the missing piece happens to trigger
+        hint = (
+            "its weights do not fit the configuration"
+            if config
+            else "its configurations are not here: add --config DIR"
+        )
+        raise ModelError(f"{path} cannot be loaded as Stable Diffusion; {hint}.") from error
+    encoders = [pipe.text_encoder, *([pipe.text_encoder_2] if large else [])]
+    return {
+        "unet": pipe.unet,
+        "vae": pipe.vae,
+        "encoders": encoders,
+        "tokenizers": [pipe.tokenizer, *([pipe.tokenizer_2] if large else [])],
+        "scheduler_config": dict(pipe.scheduler.config),
+        "zero_empty": bool(pipe.config.get("force_zeros_for_empty_prompt", False)),
+    }
+
+
+def fingerprint(path: Path) -> str:
+    """16 hex digits that tell weights apart: SHA-256 over each file's size, first and last 64 KiB."""
+    digest = hashlib.sha256()
+    files = [path] if path.is_file() else sorted(path.rglob("*.safetensors")) + sorted(path.rglob("*.bin"))
+    for file in files:
+        size = file.stat().st_size
+        digest.update(f"{file.relative_to(path.parent)} {size}".encode())
+        with file.open("rb") as stream:
+            digest.update(stream.read(1 << 16))
+            stream.seek(max(0, size - (1 << 16)))
+            digest.update(stream.read())
+    return digest.hexdigest()[:16]
+
+
+def _safetensors_error() -> type[Exception]:
+    from safetensors import SafetensorError
+
+    error: type[Exception] = SafetensorError
+    return error
+
+
+class quiet_libraries:  # noqa: N801 - reads as a statement
+    """Silence the loading chatter of diffusers and transformers; errors still come as exceptions."""
+
+    def __enter__(self) -> None:
+        os.environ.setdefault("HF_HUB_DISABLE_PROGRESS_BARS", "1")
+        from diffusers.utils import logging as diffusers_logging
+        from transformers.utils import logging as transformers_logging
+
+        self.kept = [(library, library.get_verbosity()) for library in (diffusers_logging, transformers_logging)]
+        for library, _ in self.kept:
+            library.set_verbosity_error()
+            library.disable_progress_bar()
+
+    def __exit__(self, *_: object) -> None:
+        for library, level in self.kept:
+            library.set_verbosity(level)

@@ -1,0 +1,119 @@
+"""Prompts: their embeddings, and the tokens that belong to a phrase."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..errors import UsageError
+
+
+@dataclass(frozen=True)
+class Embedding:
+    """Encoded prompts of a batch."""
+
+    states: Float[Tensor, "b tokens d"]
+    pooled: Float[Tensor, "b p"] | None = None
+    """SDXL's pooled embedding."""
+
+    def __len__(self) -> int:
+        return len(self.states)
+
+    @staticmethod
+    def cat(parts: Sequence[Embedding]) -> Embedding:
+        pooled = [part.pooled for part in parts if part.pooled is not None]
+        return Embedding(torch.cat([part.states for part in parts]), torch.cat(pooled) if pooled else None)
+
+    def repeat(self, count: int) -> Embedding:
+        """One prompt for `count` samples."""
+        return Embedding.cat([self] * count)
+
+
+class Prompts:
+    """One or two CLIP text encoders with their tokenizers, as Stable Diffusion (one) and SDXL (two) use them."""
+
+    def __init__(self, tokenizers: Sequence[Any], encoders: Sequence[Any], zero_empty: bool = False) -> None:
+        self.tokenizers, self.encoders, self.zero_empty = tuple(tokenizers), tuple(encoders), zero_empty
+
+    @property
+    def limit(self) -> int:
+        """Tokens of a prompt that the model reads, without the begin and end marks."""
+        return int(self.tokenizers[0].model_max_length) - 2
+
+    @torch.no_grad()
+    def encode(self, prompts: Sequence[str], negative: bool = False) -> Embedding:
+        """Embed prompts; an empty `negative` one is all zeros where the model was trained so (SDXL)."""
+        states, pooled = [], None
+        for tokenizer, encoder in zip(self.tokenizers, self.encoders, strict=True):
+            ids = tokenizer(
+                list(prompts),
+                padding="max_length",
+                max_length=tokenizer.model_max_length,
+                truncation=True,
+                return_tensors="pt",
+            ).input_ids.to(encoder.device)
+            mask = None  # Stable Diffusion attends to its padding
+            out = encoder(ids, attention_mask=mask, output_hidden_states=len(self.encoders) > 1)
+            if len(self.encoders) == 1:
+                return Embedding(out.last_hidden_state)
+            states.append(out.hidden_states[-2])
+            pooled = out.text_embeds if hasattr(out, "text_embeds") else None
+        joined = torch.cat(states, dim=-1)
+        assert pooled is not None, "SDXL's second text encoder projects"
+        if negative and self.zero_empty:
+            kept = torch.tensor([bool(prompt) for prompt in prompts], device=joined.device)
+            joined, pooled = joined * kept[:, None, None], pooled * kept[:, None]
+        return Embedding(joined, pooled)
+
+    def pieces(self, text: str) -> list[int]:
+        """Token ids of a text, without begin, end and padding, uncut."""
+        return list(self.tokenizers[0](text, add_special_tokens=False, truncation=False, verbose=False).input_ids)
+
+    def lost(self, prompt: str) -> str:
+        """The words at the prompt's end that the model does not read ('' if it reads all)."""
+        return str(self.tokenizers[0].decode(self.pieces(prompt)[self.limit :])).strip()
+
+    def find(self, prompt: str, phrase: str, occurrence: int | None = None) -> tuple[int, ...]:
+        """Token indices (begin mark is 0) of a phrase in a prompt, matched as a whole run of words.
+
+        `occurrence` picks the k-th match, counted from 0; None takes all.
+
+        Raises:
+            UsageError: the phrase is not in the prompt, or lies behind the token limit.
+        """
+        text, target = self.pieces(prompt), self.pieces(phrase)
+        if not target:
+            raise UsageError(f"The words {phrase!r} are empty; name a phrase of the prompt {prompt!r}.")
+        names = self.tokenizers[0].convert_ids_to_tokens(text)
+        starts = [
+            start
+            for start in range(len(text) - len(target) + 1)
+            if text[start : start + len(target)] == target and (start == 0 or names[start - 1].endswith("</w>"))
+        ]
+        if not starts:
+            raise UsageError(self._missing(prompt, phrase))
+        if occurrence is not None:
+            if not 0 <= occurrence < len(starts):
+                raise UsageError(
+                    f"The words {phrase!r} stand {len(starts)} times in the prompt; there is no number {occurrence}."
+                )
+            starts = [starts[occurrence]]
+        found = tuple(sorted({start + 1 + offset for start in starts for offset in range(len(target))}))
+        if found[-1] > self.limit:
+            raise UsageError(
+                f"The words {phrase!r} lie behind the {self.limit} tokens that the model reads; shorten the prompt."
+            )
+        return found
+
+    @staticmethod
+    def _missing(prompt: str, phrase: str) -> str:
+        words = prompt.split()
+        near = difflib.get_close_matches(phrase, words, n=1, cutoff=0.5)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        return f"The words {phrase!r} are not in the prompt, whose words are: {', '.join(words) or 'none'}.{hint}"

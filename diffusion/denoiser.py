@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -191,10 +191,8 @@ class Denoiser:
             leaf = latents.detach().requires_grad_()
             opening = self._open(leaf, request, slice(0, len(leaf)), stop)
             assert opening is not None
-            try:
+            with suppress(Stop):
                 output = self.forward(leaf, step, self.positive, opening)
-            except Stop:
-                pass
             torch.set_grad_enabled(True)  # a capture may have closed the graph behind itself
             maps = Maps(opening.maps, opening.columns)
             gradients = tuple(

@@ -1,1 +1,1 @@
-"""guidance"""
+"""Guidance methods: one file per method of the papers."""

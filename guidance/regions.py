@@ -1,0 +1,111 @@
+"""Regions: places and the words that belong in them, and how masks meet an attention layer's grid."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from ..diffusion.text import Prompts
+from ..errors import UsageError
+
+
+@dataclass(frozen=True)
+class Region:
+    """A place in the picture and the words of the prompt that belong in it.
+
+    Args:
+        mask: (H, W) in [0, 1] or bool, numpy or torch, at any size with the picture's aspect; soft values and thin
+            scribbles are allowed.
+        words: a phrase of the prompt, or token indices (the begin mark is 0).
+        prompt: what MultiDiffusion paints here; default the phrase.
+        weight: how much this region counts beside the others, > 0.
+        fraction: share of the steps in which this region is guided; default the method's.
+        occurrence: which occurrence of the phrase, counted from 0; default all.
+
+    Raises:
+        UsageError: an empty mask, a value outside its range.
+    """
+
+    mask: Any
+    words: str | Sequence[int]
+    prompt: str | None = None
+    weight: float = 1.0
+    fraction: float | None = None
+    occurrence: int | None = None
+
+    def __post_init__(self) -> None:
+        mask = self.tensor()
+        name = self.words if isinstance(self.words, str) else list(self.words)
+        if mask.ndim != 2:
+            raise UsageError(f"The mask of region {name!r} has shape {tuple(mask.shape)}; a mask is (height, width).")
+        if not bool(mask.isfinite().all()) or float(mask.min()) < 0 or float(mask.max()) > 1:
+            raise UsageError(f"The mask of region {name!r} has values outside 0 to 1.")
+        if float(mask.max()) == 0:
+            raise UsageError(f"The mask of region {name!r} is empty; draw where the words belong.")
+        if not (math.isfinite(self.weight) and self.weight > 0):
+            raise UsageError(
+                f"The weight {self.weight} of region {name!r} is not above 0; leave the region out instead."
+            )
+        if self.fraction is not None and not 0 <= self.fraction <= 1:
+            raise UsageError(f"The fraction {self.fraction} of region {name!r} is outside 0 to 1.")
+
+    def tensor(self) -> Float[Tensor, "H W"]:
+        """The mask as an fp32 tensor on the CPU."""
+        return torch.as_tensor(self.mask).detach().to("cpu", torch.float32)
+
+    def tokens(self, prompts: Prompts, prompt: str) -> tuple[int, ...]:
+        """Token indices of the words in `prompt`.
+
+        Raises:
+            UsageError: the phrase is not there, or an index is no word of the prompt.
+        """
+        if isinstance(self.words, str):
+            return prompts.find(prompt, self.words, self.occurrence)
+        last = min(len(prompts.pieces(prompt)), prompts.limit)
+        wrong = [index for index in self.words if not 1 <= index <= last]
+        if wrong or not self.words:
+            raise UsageError(
+                f"The token indices {list(self.words)} are not words of the prompt, which has tokens 1 to {last}."
+            )
+        return tuple(self.words)
+
+
+@dataclass(frozen=True)
+class Place:
+    """A region bound to a run: its mask over the canvas and its token indices."""
+
+    mask: Float[Tensor, "H W"]
+    tokens: tuple[int, ...]
+    region: Region
+
+
+def bind(regions: Sequence[Region], prompts: Prompts, prompt: str) -> tuple[Place, ...]:
+    """Regions with their words found in the prompt."""
+    return tuple(Place(region.tensor(), region.tokens(prompts, prompt), region) for region in regions)
+
+
+def on_grid(masks: Float[Tensor, "r H W"], grid: tuple[int, int]) -> Float[Tensor, "r h w"]:
+    """Masks on a layer's grid by area averaging (also where the grid does not divide the mask)."""
+    return area_matrix(masks.shape[1], grid[0]).to(masks) @ masks @ area_matrix(masks.shape[2], grid[1]).to(masks).T
+
+
+def area_matrix(source: int, target: int) -> Float[Tensor, "target source"]:
+    """Row i averages the source interval [i, i + 1) * source / target, exactly, for any two lengths."""
+    edges = torch.linspace(0, source, target + 1, dtype=torch.float64)
+    cells = torch.arange(source, dtype=torch.float64)
+    overlap = torch.minimum(edges[1:, None], cells + 1) - torch.maximum(edges[:-1, None], cells)
+    return overlap.clamp(min=0) * target / source
+
+
+def as_set(pooled: Float[Tensor, "r h w"]) -> Bool[Tensor, "r h w"]:
+    """Cells that a region covers at least half, and the cell that it covers most: a one-pixel region survives."""
+    most = pooled == pooled.amax(dim=(1, 2), keepdim=True)
+    first = most.flatten(1).int().argmax(dim=1)
+    chosen = torch.nn.functional.one_hot(first, pooled[0].numel()).bool().view_as(pooled)
+    return (pooled >= 0.5) | chosen

@@ -1,0 +1,43 @@
+"""Fixtures that several rooms share."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test asks a hub
+sys.path.insert(0, str(Path(__file__).parent))
+
+import tiny
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """kind -> a tiny random `Model` on the CPU in fp32, built once: "sd1", "sd2", "sdxl"."""
+    from inlay.diffusion.model import Model
+
+    made: dict[str, Model] = {}
+
+    def get(kind: str) -> Model:
+        if kind not in made:
+            made[kind] = Model.assemble(kind, tiny.parts(kind, tmp_path_factory.mktemp(kind)))
+        return made[kind]
+
+    return get
+
+
+@pytest.fixture(scope="session")
+def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """kind -> a folder in diffusers layout with a tiny random model."""
+    made: dict[str, Path] = {}
+
+    def get(kind: str) -> Path:
+        if kind not in made:
+            made[kind] = tiny.save(kind, tmp_path_factory.mktemp("saved-" + kind))
+        return made[kind]
+
+    return get

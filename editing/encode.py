@@ -1,0 +1,132 @@
+"""The bytes of a picture file: Pillow's writers, and what Pillow lacks: 16 bits a colour sample."""
+
+import json
+import struct
+import zlib
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from ..errors import PhotoError
+from .metadata import EXIF_IFD, GPS_IFD, KEY, exif_from, exif_with
+
+if TYPE_CHECKING:
+    from PIL.PngImagePlugin import PngInfo
+
+    from .photo import Photo
+
+
+def encode(photo: "Photo", format: str, settings: dict[str, Any] | None, quality: int | None) -> bytes:
+    """The bytes of a file. The photo's mode must be one that the format holds, see `fitted`."""
+    deep = photo.mode in ("RGB;16", "RGBA;16")  # Pillow has no such image
+    if format == "PNG":
+        return _deep_png(photo, settings) if deep else _pillow(photo, format, _png_options(photo, settings))
+    if deep:
+        return _deep_tiff(photo, settings)
+    options = _jpeg_options(photo, quality) if format == "JPEG" else _OPTIONS[format]
+    metadata = photo.metadata
+    extra = {"xmp": metadata.xmp} if metadata.xmp and format != "TIFF" else {}
+    exif = exif_with(metadata.exif, settings, metadata.xmp if format == "TIFF" else b"")
+    return _pillow(photo, format, {**options, **extra, "exif": exif, **_resolution(photo), "icc_profile": photo.icc})
+
+
+_OPTIONS: dict[str, dict[str, Any]] = {
+    "WEBP": {"lossless": True, "exact": True},  # exact: colours under full transparency are samples too
+    "TIFF": {"compression": None},  # libtiff, which compresses, loses the EXIF directory
+}
+
+
+def _pillow(photo: "Photo", format: str, options: dict[str, Any]) -> bytes:
+    from PIL import Image
+
+    if photo.mode in ("1", "I;16"):
+        image = Image.fromarray(photo.samples)
+    else:
+        image = Image.frombytes(photo.mode, photo.size, photo.samples.tobytes())
+    if photo.palette is not None:
+        image.putpalette(photo.palette[:, :3].tobytes())
+    out = BytesIO()
+    try:
+        image.save(out, format, **options)
+    except OSError as error:
+        raise PhotoError(f"the result cannot be written as {format}: {error}") from error
+    return out.getvalue()
+
+
+def _resolution(photo: "Photo") -> dict[str, Any]:
+    return {} if photo.metadata.dpi is None else {"dpi": photo.metadata.dpi}
+
+
+def _jpeg_options(photo: "Photo", quality: int | None) -> dict[str, Any]:
+    coding = photo.metadata.jpeg
+    options: dict[str, Any] = {"comment": photo.metadata.comment} if photo.metadata.comment else {}
+    if quality is not None or coding is None:
+        return {**options, "quality": quality or 95, "subsampling": 0}
+    tables = [table.reshape(-1).tolist() for table in coding.tables]
+    return {**options, "qtables": tables, "subsampling": coding.subsampling, "progressive": coding.progressive}
+
+
+def _png_options(photo: "Photo", settings: dict[str, Any] | None) -> dict[str, Any]:
+    options = {"icc_profile": photo.icc, "pnginfo": _texts(photo, settings), **_resolution(photo)}
+    if photo.metadata.exif:
+        options["exif"] = photo.metadata.exif
+    if photo.palette is not None and photo.alpha is not None:
+        options["transparency"] = photo.palette[:, 3].tobytes()
+    return options
+
+
+def _texts(photo: "Photo", settings: dict[str, Any] | None) -> "PngInfo":
+    from PIL.PngImagePlugin import PngInfo
+
+    texts, metadata = PngInfo(), photo.metadata
+    if metadata.gamma is not None:
+        texts.add(b"gAMA", struct.pack(">I", round(metadata.gamma * 100_000)))
+    for key, value in metadata.texts:
+        texts.add_text(key, value)
+    if metadata.xmp:
+        texts.add_itxt("XML:com.adobe.xmp", metadata.xmp.decode("utf-8", "replace"))
+    if settings is not None:
+        texts.add_text(KEY, json.dumps(settings))
+    return texts
+
+
+def _deep_png(photo: "Photo", settings: dict[str, Any] | None) -> bytes:
+    """A PNG of 16 bits a colour sample: OpenCV's, with our chunks behind the header."""
+    import cv2
+
+    order = [2, 1, 0, 3][: photo.samples.shape[2]]
+    _, encoded = cv2.imencode(".png", photo.samples[..., order])
+    content, metadata = encoded.tobytes(), photo.metadata
+    chunks = [chunk[:2] for chunk in _texts(photo, settings).chunks]
+    if photo.icc is not None:
+        chunks.append((b"iCCP", b"ICC profile\0\0" + zlib.compress(photo.icc)))
+    if metadata.exif:
+        chunks.append((b"eXIf", metadata.exif.removeprefix(b"Exif\0\0")))
+    if metadata.dpi is not None:
+        chunks.append((b"pHYs", struct.pack(">IIB", *(round(dpi / 0.0254) for dpi in metadata.dpi), 1)))
+    ours = b"".join(
+        struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body)) for name, body in chunks
+    )
+    header = 8 + 25  # signature and IHDR
+    return content[:header] + ours + content[header:]
+
+
+def _deep_tiff(photo: "Photo", settings: dict[str, Any] | None) -> bytes:
+    """A TIFF of 16 bits a colour sample: a baseline directory (TIFF 6.0, section 6) and one uncompressed strip."""
+    from PIL.TiffImagePlugin import ImageFileDirectory_v2
+
+    channels, samples = photo.samples.shape[2], photo.samples.astype("<u2").tobytes()
+    exif = exif_from(exif_with(photo.metadata.exif, settings, photo.metadata.xmp))
+    directory = ImageFileDirectory_v2(b"II\x2a\0\x08\0\0\0")
+    directory.update({tag: exif.get_ifd(tag) if tag in (EXIF_IFD, GPS_IFD) else value for tag, value in exif.items()})
+    width, height = photo.size
+    directory.update({256: width, 257: height, 258: (16,) * channels, 259: 1, 262: 2, 277: channels, 284: 1})
+    directory.update({273: 0, 278: height, 279: len(samples)})  # the strip's offset counts from the directory's end
+    if channels == 4:
+        directory[338] = 2  # unassociated alpha
+    if photo.icc is not None:
+        directory[34675] = photo.icc
+    if photo.metadata.dpi is not None:
+        directory.update({282: photo.metadata.dpi[0], 283: photo.metadata.dpi[1], 296: 2})
+    out = BytesIO()
+    directory.save(out)
+    return out.getvalue() + samples

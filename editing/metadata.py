@@ -1,0 +1,158 @@
+"""What a photo file says beside its pixels, and the settings that `inlay` stores in its results."""
+
+import json
+from dataclasses import dataclass
+from os import PathLike
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from jaxtyping import Int
+
+from ..errors import PhotoError
+
+if TYPE_CHECKING:
+    from PIL.Image import Exif, Image
+
+KEY = "inlay"  # the PNG text chunk, and the one key of the EXIF user comment
+ORIENTATION, _XMP = 274, 700
+_USER_COMMENT, _WIDTH, _HEIGHT, _INTEROP = 0x9286, 0xA002, 0xA003, 0xA005
+EXIF_IFD, GPS_IFD = 0x8769, 0x8825
+_ASCII = b"ASCII\0\0\0"
+# Tags that say how a file stores its pixels (TIFF 6.0, sections 3-8, 11-22), what Photo keeps elsewhere (274
+# orientation, 700 XMP, 34675 ICC), and 34377, Photoshop's block with its thumbnail of the unedited photo.
+_STORAGE = {*range(254, 267), 273, 274, *range(277, 282), 284, *range(288, 294), 301, 317, 318, 319, *range(320, 348)}
+_STORAGE |= {*range(512, 522), 529, 530, 531, 532, 700, 34377, 34675}
+
+
+@dataclass(frozen=True, eq=False)
+class JpegCoding:
+    """How a JPEG source was quantised, so that the result can be quantised alike."""
+
+    tables: tuple[Int[np.ndarray, "8 8"], ...]
+    subsampling: int  # Pillow's 0 4:4:4, 1 4:2:2, 2 4:2:0; any other becomes 0, which keeps more
+    progressive: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Metadata:
+    """EXIF without orientation and thumbnail, PNG texts, XMP, comment, resolution, PNG gamma, JPEG coding."""
+
+    exif: bytes = b""
+    texts: tuple[tuple[str, str], ...] = ()
+    xmp: bytes = b""
+    comment: bytes = b""
+    dpi: tuple[float, float] | None = None
+    gamma: float | None = None
+    jpeg: JpegCoding | None = None
+
+
+NO_METADATA = Metadata()
+
+
+def metadata_of(image: "Image", turned: bool) -> Metadata:
+    """The metadata of a loaded image; `turned`: the photo is shown with width and height exchanged."""
+    info = image.info
+    xmp, comment, dpi = info.get("xmp", b""), info.get("comment", b""), info.get("dpi")
+    texts = {key: value for key, value in getattr(image, "text", {}).items() if key not in (KEY, "XML:com.adobe.xmp")}
+    return Metadata(
+        exif=_exif_of(image, turned),
+        texts=tuple((key, str(value)) for key, value in texts.items()),
+        xmp=xmp.encode() if isinstance(xmp, str) else bytes(xmp),
+        comment=comment.encode() if isinstance(comment, str) else bytes(comment),
+        dpi=(float(dpi[0]), float(dpi[1])) if dpi and min(dpi) > 0 else None,
+        gamma=info.get("gamma") if image.format == "PNG" else None,
+        jpeg=_jpeg_of(image, turned),
+    )
+
+
+def exif_with(exif: bytes, settings: dict[str, Any] | None, xmp: bytes = b"") -> bytes:
+    """The photo's EXIF with the settings as user comment, and with XMP where a TIFF keeps it."""
+    if settings is None and not xmp:
+        return exif
+    both = exif_from(exif)
+    if settings is not None:
+        both.get_ifd(EXIF_IFD)[_USER_COMMENT] = _ASCII + json.dumps({KEY: settings}).encode()
+    if xmp:
+        both[_XMP] = xmp
+    return both.tobytes()
+
+
+def exif_from(exif: bytes) -> "Exif":
+    """EXIF bytes, parsed."""
+    from PIL.Image import Exif
+
+    parsed = Exif()
+    parsed.load(exif)
+    return parsed
+
+
+def read_settings(path: str | PathLike[str]) -> dict[str, Any] | None:
+    """The settings that `inlay` stored in a result; None if the picture carries none.
+
+    Raises `PhotoError` if the file cannot be read as a picture.
+    """
+    from PIL import Image, UnidentifiedImageError
+
+    try:
+        with Image.open(Path(path)) as image:
+            stored = getattr(image, "text", {}).get(KEY)
+            if stored is None:
+                comment = _user_comment(image.getexif())
+                return None if comment is None else comment[KEY]
+    except UnidentifiedImageError:
+        raise PhotoError(f"{path} is not an image that can be read") from None
+    except (OSError, SyntaxError, ValueError) as error:
+        raise PhotoError(f"{path} cannot be read: {error}") from error
+    return _parsed(stored)
+
+
+def _parsed(stored: str) -> dict[str, Any] | None:
+    try:
+        settings = json.loads(stored)
+    except (ValueError, RecursionError):
+        return None
+    return settings if isinstance(settings, dict) else None
+
+
+def _user_comment(exif: "Exif") -> dict[str, Any] | None:
+    comment = exif.get_ifd(EXIF_IFD).get(_USER_COMMENT, b"")
+    if not isinstance(comment, bytes) or not comment.startswith(_ASCII):
+        return None
+    wrapped = _parsed(comment[len(_ASCII) :].decode("ascii", "replace"))
+    return wrapped if wrapped is not None and isinstance(wrapped.get(KEY), dict) else None
+
+
+def _exif_of(image: "Image", turned: bool) -> bytes:
+    from PIL.Image import Exif
+
+    try:
+        found, kept = image.getexif(), Exif()
+        for tag, value in found.items():
+            if tag not in _STORAGE and tag not in (EXIF_IFD, GPS_IFD):
+                kept[tag] = value
+        for ifd in (EXIF_IFD, GPS_IFD):
+            if entries := found.get_ifd(ifd):
+                kept.get_ifd(ifd).update({tag: value for tag, value in entries.items() if tag != _INTEROP})
+        if _user_comment(found) is not None:
+            del kept.get_ifd(EXIF_IFD)[_USER_COMMENT]
+        camera = kept.get_ifd(EXIF_IFD)
+        if turned and _WIDTH in camera and _HEIGHT in camera:
+            camera[_WIDTH], camera[_HEIGHT] = camera[_HEIGHT], camera[_WIDTH]
+        return kept.tobytes() if len(kept) or camera or kept.get_ifd(GPS_IFD) else b""
+    except Exception:  # cameras write EXIF that breaks the parser in any way; the photo is good without it
+        return b""
+
+
+def _jpeg_of(image: "Image", turned: bool) -> JpegCoding | None:
+    from PIL import JpegImagePlugin
+
+    if image.format not in ("JPEG", "MPO"):
+        return None
+    assert isinstance(image, JpegImagePlugin.JpegImageFile)
+    tables = [np.array(table).reshape(8, 8) for _, table in sorted(image.quantization.items())]
+    subsampling = JpegImagePlugin.get_sampling(image)
+    if turned:  # a turned photo's frequencies are turned too; 4:2:2 would be 4:4:0, which Pillow does not write
+        tables = [table.T for table in tables]
+        subsampling = 2 if subsampling == 2 else 0
+    return JpegCoding(tuple(tables), max(subsampling, 0), bool(image.info.get("progressive")))

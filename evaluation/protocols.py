@@ -30,7 +30,7 @@ LEAST_EDITED_SHARE = 0.01
 
 
 @dataclass(frozen=True)
-class Place:
+class Placement:
     """A segment and the phrase of the prompt that belongs there."""
 
     words: str
@@ -43,7 +43,7 @@ class Scene:
 
     picture: Picture
     prompt: str
-    places: tuple[Place, ...]
+    placements: tuple[Placement, ...]
 
     @property
     def name(self) -> str:
@@ -52,8 +52,8 @@ class Scene:
     def class_masks(self) -> dict[str, Bool[np.ndarray, "h w"]]:
         """The masks of a class's places, merged: what a perfect segmentation of a perfect image says."""
         masks: dict[str, Bool[np.ndarray, "h w"]] = {}
-        for place in self.places:
-            category, mask = place.segment.category, place.segment.mask
+        for placement in self.placements:
+            category, mask = placement.segment.category, placement.segment.mask
             masks[category] = masks[category] | mask if category in masks else mask
         return masks
 
@@ -115,8 +115,8 @@ def _every_instance(picture: Picture, dataset: Dataset, rng: np.random.Generator
     if not naming:
         raise _UnsuitedError("no caption that names every class")
     caption, named = naming[rng.integers(len(naming))]
-    places = tuple(Place(named[instance.category], instance) for instance in picture.instances)
-    return Scene(picture, caption.strip(), places)
+    placements = tuple(Placement(named[instance.category], instance) for instance in picture.instances)
+    return Scene(picture, caption.strip(), placements)
 
 
 def _mag(picture: Picture, dataset: Dataset, rng: np.random.Generator) -> Scene:
@@ -135,14 +135,21 @@ def _segments(picture: Picture) -> list[Segment]:
     return [union(segments) for segments in by_class.values()]
 
 
+def _plain(category: str) -> str:
+    """COCO-Stuff's `wall-brick` and `sky-other` as words."""
+    return category.removesuffix("-other").replace("-", " ")
+
+
 def _zest(picture: Picture, segments: list[Segment], rng: np.random.Generator) -> Scene:
     if not segments:
         raise _UnsuitedError("no segment that is large enough")
     if not picture.captions:
         raise _UnsuitedError("no caption")
     caption = picture.captions[rng.integers(len(picture.captions))].strip().rstrip(".")
-    places = tuple(Place(segment.category.removesuffix("-other").replace("-", " "), segment) for segment in segments)
-    return Scene(picture, ", ".join([caption, *(place.words for place in places)]), places)
+    placements = tuple(
+        Placement(segment.category.removesuffix("-other").replace("-", " "), segment) for segment in segments
+    )
+    return Scene(picture, ", ".join([caption, *(placement.words for placement in placements)]), placements)
 
 
 def _zest_all(picture: Picture, dataset: Dataset, rng: np.random.Generator) -> Scene:
@@ -176,7 +183,7 @@ def _one_instance(picture: Picture, rng: np.random.Generator) -> Segment:
 
 def _edit(picture: Picture, category: str, instance: Segment) -> Scene:
     article = "an" if category[0] in "aeiou" else "a"
-    return Scene(picture, f"{article} {category}", (Place(category, Segment(category, instance.rle)),))
+    return Scene(picture, f"{article} {category}", (Placement(category, Segment(category, instance.rle)),))
 
 
 def _same(picture: Picture, dataset: Dataset, rng: np.random.Generator) -> Scene:

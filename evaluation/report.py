@@ -1,0 +1,143 @@
+"""What an evaluation leaves behind: `results.json` with every number, `report.md` to read, and pictures."""
+
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from .estimates import Estimate
+from .pictures import save_sheets, save_trade_off
+from .protocols import Scene
+from .summary import Difference, Row, System, Table
+
+
+def write_report(
+    table: Table, systems: Mapping[str, System], scenes: Sequence[Scene], swept: Sequence[str], output: Path
+) -> None:
+    """Write the table into the folder `output`, with contact sheets and the trade-off plot where it has points."""
+    output.mkdir(parents=True, exist_ok=True)
+    record = {**asdict(table), "images": _images(systems)}
+    (output / "results.json").write_text(json.dumps(_finite(record), indent=1, ensure_ascii=False), encoding="utf-8")
+    save_sheets(systems, scenes, output / "sheets")
+    plot = sum(row.frechet is not None for row in table.rows) > 1
+    if plot:
+        save_trade_off(table.rows, swept, table.facts["features"], output / "trade-off.png")
+    (output / "report.md").write_text(markdown(table, plot), encoding="utf-8")
+
+
+def _images(systems: Mapping[str, System]) -> list[dict[str, Any]]:
+    return [
+        {
+            "method": name,
+            "scene": image.score.scene,
+            "seed": image.score.seed,
+            "miou": image.score.miou,
+            "class_iou": {category: overlap.iou for category, overlap in image.score.overlaps.items()},
+            "clip_score": image.score.clip_score,
+            "background": asdict(image.score.background) if image.score.background else None,
+            "lpips": image.score.lpips,
+            "cost": asdict(image.cost) if image.cost else None,
+        }
+        for name, system in systems.items()
+        for image in system.made
+    ]
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no infinity: a PSNR without error becomes null."""
+    if isinstance(value, dict):
+        return {name: _finite(inner) for name, inner in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(inner) for inner in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+COLUMNS: Mapping[str, Callable[[Row], str | None]] = {
+    "images": lambda row: str(row.images),
+    "mIoU ± deviation": lambda row: f"{row.miou.mean:.3f} ± {row.miou.deviation:.3f}",
+    "95 % interval": lambda row: _interval(row.miou),
+    "pooled mIoU": lambda row: f"{row.pooled_miou:.3f}",
+    "Fréchet distance": lambda row: _number(row.frechet, 2),
+    "CLIP score": lambda row: _number(row.clip_score, 1),
+    "background PSNR (dB)": lambda row: _number(row.psnr, 1),
+    "background SSIM": lambda row: _number(row.ssim, 4),
+    "background LPIPS": lambda row: _number(row.lpips, 4),
+    "background changed": lambda row: None if row.changed is None else f"{row.changed:.2%}",
+    "seconds": lambda row: _number(row.seconds, 2),
+    "UNet evaluations": lambda row: _number(row.unet_calls, 1),
+    "failed": lambda row: str(len(row.failed)) if row.failed else None,
+}
+
+
+def markdown(table: Table, plot: bool = False) -> str:
+    """The table as a Markdown page; columns that no row has are left out."""
+    facts = table.facts
+    parts = [
+        f"# {facts['task'].capitalize()}: {facts['dataset']}, protocol `{facts['protocol']}`",
+        "\n".join(f"- {name}: {_fact(value)}" for name, value in facts.items() if value not in (None, [], {})),
+        _rows(table.rows),
+        "mIoU: the mean over scenes of the mean over their classes, spill counted, with its standard deviation over "
+        "scenes and a bootstrap interval over scenes; pooled mIoU: pixels pooled per class over all images, then the "
+        f"mean over classes. The Fréchet distance compares {facts['features']} features with those of the dataset's "
+        "own images. A UNet evaluation is one forward of one image; backward passes are not counted.",
+        "## Differences in mIoU\n\nRow minus column over the scenes that both have; bold where the 95 % interval "
+        "excludes 0.\n\n" + _difference_matrix([row.method for row in table.rows], table.differences),
+        "## IoU per class (pooled)\n\n" + _classes(table.rows),
+    ]
+    failures = [f"- {row.method}, {image}: {reason}" for row in table.rows for image, reason in row.failed.items()]
+    if failures:
+        parts.append("## Images that were not made\n\n" + "\n".join(failures))
+    if plot:
+        parts.append("![mIoU against Fréchet distance](trade-off.png)")
+    return "\n\n".join([*parts, "![contact sheet](sheets/sheet-1.jpg)"]) + "\n"
+
+
+def _rows(rows: Sequence[Row]) -> str:
+    cells = {title: [show(row) for row in rows] for title, show in COLUMNS.items()}
+    shown = {title: column for title, column in cells.items() if any(column)}
+    lines = [[f"`{row.method}`", *(column[index] or "" for column in shown.values())] for index, row in enumerate(rows)]
+    return _markdown_table(["method", *shown], lines)
+
+
+def _difference_matrix(methods: Sequence[str], differences: Sequence[Difference]) -> str:
+    found = {(difference.method, difference.against): difference.miou for difference in differences}
+    lines = [
+        [f"`{method}`", *(_difference(found.get((method, against))) for against in methods[:-1])]
+        for method in methods[1:]
+    ]
+    return _markdown_table(["", *(f"`{against}`" for against in methods[:-1])], lines)
+
+
+def _difference(gain: Estimate | None) -> str:
+    if gain is None:
+        return ""
+    text = f"{gain.mean:+.3f}"
+    certain = gain.low is not None and gain.high is not None and gain.low * gain.high > 0
+    return f"**{text}**" if certain else text
+
+
+def _classes(rows: Sequence[Row]) -> str:
+    classes = sorted({name for row in rows for name in row.class_iou})
+    lines = [[name, *(_number(row.class_iou.get(name), 3) or "" for row in rows)] for name in classes]
+    return _markdown_table(["class", *(f"`{row.method}`" for row in rows)], lines)
+
+
+def _markdown_table(head: Sequence[str], lines: Sequence[Sequence[str]]) -> str:
+    rule = ["---", *("---:" for _ in head[1:])]
+    return "\n".join(f"| {' | '.join(line)} |" for line in (head, rule, *lines))
+
+
+def _interval(estimate: Estimate) -> str | None:
+    return None if estimate.low is None or estimate.high is None else f"{estimate.low:.3f} … {estimate.high:.3f}"
+
+
+def _number(value: float | None, digits: int) -> str | None:
+    return None if value is None else "exact" if math.isinf(value) else f"{value:.{digits}f}"
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return ", ".join(f"{name} {count}" for name, count in value.items())
+    return "; ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -1,0 +1,87 @@
+"""The score of one image that was made for a scene."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, Float, Int, UInt8
+from PIL import Image
+
+from ..errors import PhotoError
+from .background import BackgroundFidelity, background_fidelity, keep_background
+from .features import Clip, FeatureNetwork, Lpips
+from .overlap import Overlap, class_overlap
+from .protocols import Scene
+from .segmenters import Segmenter
+
+
+@dataclass(frozen=True)
+class Score:
+    """What was measured on one image; None where a metric does not apply or its weights are not at hand."""
+
+    scene: str
+    seed: int
+    overlaps: Mapping[str, Overlap]
+    features: Float[np.ndarray, " d"]
+    clip_score: float | None = None
+    background: BackgroundFidelity | None = None
+    lpips: float | None = None
+
+    @property
+    def miou(self) -> float:
+        """The mean over the classes that were asked for in this image."""
+        return float(np.mean([overlap.iou for overlap in self.overlaps.values()]))
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """Everything that looks at images; the same for every method of a table."""
+
+    segmenter: Segmenter
+    network: FeatureNetwork
+    clip: Clip | None = None
+    lpips: Lpips | None = None
+    edit: bool = False
+
+    def knows(self, scene: Scene) -> bool:
+        """Whether the segmenter's vocabulary has every class of the scene."""
+        return all(placement.segment.category.lower() in self.segmenter.classes for placement in scene.placements)
+
+    def __call__(self, scene: Scene, seed: int, image: UInt8[np.ndarray, "h w 3"], file: str) -> Score:
+        """Score an image, named `file` where label maps are looked up; of an edit, its background too."""
+        labels = self.segmenter.label(image, file)
+        background, lpips = self._background(scene, image) if self.edit else (None, None)
+        return Score(
+            scene.name,
+            seed,
+            class_overlaps(labels, scene.class_masks(), self.segmenter.classes),
+            self.network.features(image),
+            self.clip.score(image, scene.prompt) if self.clip else None,
+            background,
+            lpips,
+        )
+
+    def _background(self, scene: Scene, edited: UInt8[np.ndarray, "h w 3"]) -> tuple[BackgroundFidelity, float | None]:
+        photo, mask = open_image(scene.picture.file), scene.placements[0].segment.mask
+        lpips = self.lpips.distance(photo, keep_background(photo, edited, mask)) if self.lpips else None
+        return background_fidelity(photo, edited, mask), lpips
+
+
+def class_overlaps(
+    labels: Int[np.ndarray, "h w"], masks: Mapping[str, Bool[np.ndarray, "H W"]], ids: Mapping[str, int]
+) -> dict[str, Overlap]:
+    """The overlap of each asked class with its masks; the label map is brought to their size by nearest neighbour."""
+    overlaps = {}
+    for category, mask in masks.items():
+        found = Image.fromarray(labels == ids[category.lower()]).resize(mask.shape[::-1], Image.Resampling.NEAREST)
+        overlaps[category] = class_overlap(np.asarray(found), mask)
+    return overlaps
+
+
+def open_image(file: Path) -> UInt8[np.ndarray, "h w 3"]:
+    """Read an image file as RGB; PhotoError where that fails."""
+    try:
+        return np.array(Image.open(file).convert("RGB"))
+    except OSError as error:
+        raise PhotoError(f"{file} cannot be read as an image ({error}).") from error

@@ -1,1 +1,31 @@
-"""Edit real photos with diffusion models."""
+"""Edit real photos with diffusion models: point at a thing, say what should be there, keep the rest."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import segmentation as segmentation
+    from .editing.editor import Editor as Editor
+    from .editing.editor import Result as Result
+    from .editing.photo import Photo as Photo
+    from .guidance.regions import Region as Region
+
+__version__ = "0.1.0"
+
+_HOME = {
+    "Editor": ".editing.editor",
+    "Result": ".editing.editor",
+    "Photo": ".editing.photo",
+    "Region": ".guidance.regions",
+}
+_ROOMS = ("diffusion", "editing", "errors", "evaluation", "guidance", "segmentation", "toybox")
+__all__ = ["Editor", "Photo", "Region", "Result", "__version__"]
+
+
+def __getattr__(name: str) -> Any:
+    from importlib import import_module
+
+    if name in _HOME:
+        return getattr(import_module(_HOME[name], __name__), name)
+    if name in _ROOMS:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -110,11 +110,11 @@ class Denoiser:
         if self.seam.channels is not None:
             channels = self.seam.channels.to(latents)
             source = torch.cat([latents, channels.repeat(len(latents) // len(channels), 1, 1, 1)], dim=1)
-        source, states = source.to(model.dtype), embedding.states.to(model.dtype)
+        source, states = source.to(model.dtype), embedding.states.to(model.device, model.dtype)
         extra: dict[str, Any] = {}
         if embedding.pooled is not None:
             extra["added_cond_kwargs"] = {
-                "text_embeds": embedding.pooled.to(model.dtype),
+                "text_embeds": embedding.pooled.to(model.device, model.dtype),
                 "time_ids": model.size_condition(latents.shape[-2:], len(latents)),
             }
         if self.seam.residuals is not None:

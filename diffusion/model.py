@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,8 @@ class Model:
     layers: tuple[Layer, ...]
     fingerprint: str
     """Tells one set of weights from another; see `fingerprint`."""
+    defaults: dict[str, Any] = field(default_factory=dict)
+    """What suits this model best, from an `inlay.json` beside its model_index.json: guidance_scale, methods."""
 
     @classmethod
     def from_pretrained(
@@ -67,7 +69,9 @@ class Model:
         path = locate(str(name_or_path), offline, allow_pickle)
         with quiet_libraries():
             parts = load_file(path, kind, config, offline) if path.is_file() else load_folder(path, kind, allow_pickle)
-        return cls.assemble(str(name_or_path), parts, fingerprint(path), place)
+        made = cls.assemble(str(name_or_path), parts, fingerprint(path), place)
+        advice = path / "inlay.json"
+        return replace(made, defaults=json.loads(advice.read_text())) if advice.is_file() else made
 
     @classmethod
     def assemble(cls, name: str, parts: dict[str, Any], mark: str = "", device: torch.device | None = None) -> Model:
@@ -140,7 +144,7 @@ class Model:
     def encode(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
         """Pixels in [-1, 1] to the mean of their latents, scaled as the UNet wants them, in the working dtype."""
         latents = self._vae_call(lambda vae: vae.encode(pixels.to(vae.device, vae.dtype)).latent_dist.mode())
-        return (latents.to(self.working_dtype) - self._shift) * self.vae.config.scaling_factor
+        return (latents.to(self.device, self.working_dtype) - self._shift) * self.vae.config.scaling_factor
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
@@ -150,7 +154,9 @@ class Model:
     def decode_with_grad(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
         """`decode` unclamped and differentiable."""
         source = latents / self.vae.config.scaling_factor + self._shift
-        return self._vae_call(lambda vae: vae.decode(source.to(vae.dtype), return_dict=False)[0]).to(self.working_dtype)
+        return self._vae_call(lambda vae: vae.decode(source.to(vae.device, vae.dtype), return_dict=False)[0]).to(
+            self.device, self.working_dtype
+        )
 
     @property
     def _shift(self) -> float:
@@ -171,10 +177,15 @@ class Model:
             vae.to(torch.float16)
 
     def to(self, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Model:
-        """This model with its weights moved (in place: the components are shared)."""
+        """Move the weights, in place."""
         for module in (self.unet, self.vae, *self.prompts.encoders):
             module.to(device=device, dtype=dtype)
-        return replace(self)
+        return self
+
+    def offload(self) -> None:
+        """Keep only the UNet on its device; text encoders and autoencoder run on the CPU, in fp32."""
+        for module in (self.vae, *self.prompts.encoders):
+            module.to(device="cpu", dtype=torch.float32)
 
 
 def pick_device(name: str) -> torch.device:

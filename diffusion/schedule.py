@@ -102,6 +102,11 @@ class Schedule:
         """(signal, noise) of the latents at boundary `index`: `first` is the start, `count` where the last step lands."""
         return self._levels[index]
 
+    def begin(self, noise: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+        """Latents at the first boundary for generation from nothing, scaled as the sampler itself wants its noise."""
+        scaled = self.name in SIGMA_SCALED
+        return noise * float(self.scheduler.init_noise_sigma) * (self.level(self.first)[0] if scaled else 1.0)
+
     def _level_table(self) -> list[tuple[float, float]]:
         scheduler = self.scheduler
         if hasattr(scheduler, "sigmas"):

@@ -1,0 +1,83 @@
+"""Blended Latent Diffusion (Avrahami et al. 2023, Blended Latent Diffusion, ACM TOG 42(4), algorithm 1).
+
+After each step the latents outside the mask are replaced by the photo's own at the level the latents then have.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+from torch.nn.functional import max_pool2d
+
+from ..diffusion.inversion import Trajectory
+from ..diffusion.schedule import Schedule, Step
+
+KERNELS = (7, 5, 3)
+"""Dilations of progressive mask shrinking, a quarter of the steps each; the true mask has the rest (section 3.4)."""
+
+
+@dataclass(frozen=True)
+class Blend:
+    """Keeps the background of `source` while the loop edits what `mask` selects.
+
+    Args:
+        source: (b, c, h, w) or (1, c, h, w), the photo's latents z0.
+        mask: (h, w), True where the edit happens.
+        noise: (b, c, h, w), one fixed noise per sample, with which the background is brought to every level.
+        schedule: of the run.
+        trajectory: the photo's inverted latents per boundary, used instead of noise.
+        shrink: begin with dilated masks, so that thin places are noticed early.
+    """
+
+    source: Float[Tensor, "b c h w"]
+    mask: Bool[Tensor, "h w"]
+    noise: Float[Tensor, "b c h w"]
+    schedule: Schedule
+    trajectory: Trajectory | None = None
+    shrink: bool = False
+
+    def start(self) -> Float[Tensor, "b c h w"]:
+        """The photo's latents at the run's first boundary: where the loop begins."""
+        return self.background(self.schedule.first)
+
+    def background(self, index: int) -> Float[Tensor, "b c h w"]:
+        """The photo's latents at a boundary; at the last one they are z0 itself."""
+        if index == self.schedule.count:
+            return self.source.expand_as(self.noise)
+        if self.trajectory is not None:
+            return self.trajectory.at[index].expand_as(self.noise)
+        signal, noise = self.schedule.level(index)
+        return signal * self.source + noise * self.noise
+
+    def mask_at(self, step: Step) -> Bool[Tensor, "h w"]:
+        """The mask that `step` blends with: nested, ever smaller, the true one in the last quarter and last step."""
+        if not self.shrink:
+            return self.mask
+        run = self.schedule.count - self.schedule.first
+        quarter = (step.index - self.schedule.first) * 4 // run
+        if quarter >= len(KERNELS) or step.index == self.schedule.count - 1:
+            return self.mask
+        return dilated(self.mask, KERNELS[quarter])
+
+    def __call__(self, latents: Float[Tensor, "b c h w"], step: Step) -> Float[Tensor, "b c h w"]:
+        """Latents after `step` inside the mask, the photo's outside."""
+        return torch.where(self.mask_at(step), latents, self.background(step.index + 1))
+
+
+def dilated(mask: Bool[Tensor, "h w"], kernel: int) -> Bool[Tensor, "h w"]:
+    """The mask grown by a square of `kernel` cells (odd)."""
+    return max_pool2d(mask[None, None].float(), kernel, stride=1, padding=kernel // 2)[0, 0] > 0
+
+
+def latent_mask(pooled: Float[Tensor, "h w"]) -> Bool[Tensor, "h w"]:
+    """The cells to edit, from how much of each the mask covers.
+
+    Half covered, or covered at all with no half-covered cell beside it: thin strokes and single pixels survive, and
+    the rim of a large mask stays with the photo.
+    """
+    solid = pooled >= 0.5
+    beside = dilated(solid, 3)
+    return solid | ((pooled > 0) & ~beside)

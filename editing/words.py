@@ -1,0 +1,117 @@
+"""Which words of a prompt an edit is about, when the user does not say."""
+
+from __future__ import annotations
+
+import re
+
+from ..diffusion.text import Prompts
+from ..errors import UsageError
+
+STOP = frozenset(
+    [
+        "a",
+        "an",
+        "the",
+        "this",
+        "that",
+        "these",
+        "those",
+        "some",
+        "any",
+        "my",
+        "your",
+        "his",
+        "her",
+        "its",
+        "our",
+        "their",
+        "and",
+        "or",
+        "but",
+        "of",
+        "in",
+        "on",
+        "at",
+        "by",
+        "to",
+        "from",
+        "with",
+        "without",
+        "over",
+        "under",
+        "above",
+        "below",
+        "behind",
+        "between",
+        "beside",
+        "near",
+        "into",
+        "onto",
+        "is",
+        "are",
+        "be",
+        "being",
+        "very",
+        "photo",
+        "picture",
+        "image",
+    ]
+)
+"""Words that name no thing."""
+
+JOINTS = frozenset(
+    [
+        "and",
+        "or",
+        "of",
+        "in",
+        "on",
+        "at",
+        "by",
+        "from",
+        "with",
+        "without",
+        "over",
+        "under",
+        "above",
+        "below",
+        "behind",
+        "between",
+        "beside",
+        "near",
+        "into",
+        "onto",
+    ]
+)
+"""Words after which another noun phrase begins."""
+
+
+def default_words(prompt: str) -> str | None:
+    """The prompt's noun phrase, without its article, if it has just one; else None.
+
+    "a big red apple" gives "big red apple"; "an apple and a cup" gives None.
+    """
+    words = re.findall(r"[^\s,.;:!?]+", prompt)
+    while words and words[0].lower() in STOP - JOINTS:
+        words = words[1:]
+    if not words or any(word.lower() in STOP for word in words) or "," in prompt.strip(" ,."):
+        return None
+    return " ".join(words)
+
+
+def target_tokens(prompt: str, prompts: Prompts) -> tuple[tuple[int, ...], str]:
+    """Token indices that a whole edit is about, and those words for the record.
+
+    The noun phrase where it is unambiguous, else every word but stop words.
+
+    Raises:
+        UsageError: the prompt has no such word.
+    """
+    phrase = default_words(prompt)
+    if phrase is not None:
+        return prompts.find(prompt, phrase), phrase
+    content = [word for word in re.findall(r"[^\s,.;:!?]+", prompt) if word.lower() not in STOP]
+    if not content:
+        raise UsageError(f"The prompt {prompt!r} names nothing that guidance could place; write what should be there.")
+    tokens = {token for word in dict.fromkeys(content) for token in prompts.find(prompt, word)}
+    return tuple(sorted(tokens)), " ".join(content)

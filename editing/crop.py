@@ -121,6 +121,7 @@ def crops_for(
     factor: int,
     *,
     context: float = 0.5,
+    margin: float = 0,
     enlarge: float = 4.0,
     aspect: float = 2.0,
     split: bool = True,
@@ -129,8 +130,9 @@ def crops_for(
 
     `native`: the side, in pixels, of the square the model was trained on; a window has about native² model pixels.
     `factor`: both sides of a window's size are multiples of it. `context`: what is seen beyond the mask on each side,
-    in parts of its longer side. `enlarge`: a small mask's window is never magnified more than this, unless the photo
-    itself is smaller. `aspect`: no window is longer than this many times its width; a thinner photo is padded.
+    in parts of its longer side; `margin`: in pixels, at least, so that a feather band fits in. `enlarge`: a small
+    mask's window is never magnified more than this, unless the photo itself is smaller. `aspect`: no window is longer
+    than this many times its width; a thinner photo is padded.
 
     Every masked pixel lies in exactly one window. Raises `UsageError` for an empty mask.
     """
@@ -139,7 +141,7 @@ def crops_for(
     height, width = mask.shape
 
     def crop(box: Box) -> Crop:
-        return _around(box, (width, height), native, factor, context, enlarge, aspect)
+        return _around(box, (width, height), native, factor, context, margin, enlarge, aspect)
 
     whole = crop(bounds(mask))
     if not split or whole.scale >= 1:
@@ -160,12 +162,20 @@ def bounds(mask: Bool[np.ndarray, "h w"] | Float[np.ndarray, "h w"]) -> Box:
 
 
 def _around(
-    mask: Box, photo: tuple[int, int], native: int, factor: int, context: float, enlarge: float, aspect: float
+    mask: Box,
+    photo: tuple[int, int],
+    native: int,
+    factor: int,
+    context: float,
+    margin: float,
+    enlarge: float,
+    aspect: float,
 ) -> Crop:
-    side = max(ceil(max(mask.width, mask.height) * (1 + 2 * context)), ceil(native / enlarge))
+    longer = max(mask.width, mask.height)
+    side = max(ceil(longer * (1 + 2 * context)), ceil(longer + 2 * margin), ceil(native / enlarge))
     width, height = min(side, photo[0]), min(side, photo[1])
-    longer = min(max(width / height, 1 / aspect), aspect)
-    size = _snapped(native * sqrt(longer), factor), _snapped(native / sqrt(longer), factor)
+    ratio = min(max(width / height, 1 / aspect), aspect)
+    size = _snapped(native * sqrt(ratio), factor), _snapped(native / sqrt(ratio), factor)
     width, height = max(width, ceil(height * size[0] / size[1])), max(height, ceil(width * size[1] / size[0]))
     left = _placed((mask.left + mask.right) // 2, width, photo[0])
     top = _placed((mask.top + mask.bottom) // 2, height, photo[1])

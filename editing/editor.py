@@ -232,7 +232,7 @@ class Editor:
         if guidance is not None and not regions:
             tokens, said = (words, str(words)) if words is not None else target_tokens(prompt, self.model.prompts)
             regions = [Region(place.astype(np.float32), tokens)]
-        native = int(round((self.model.native_size[0] * self.model.native_size[1]) ** 0.5))
+        native = round((self.model.native_size[0] * self.model.native_size[1]) ** 0.5)
         crops = crops_for(place, native, self.model.grid, context=context, split=split)
         images = [picture] * num_images
         scores: list[list[float]] = [[] for _ in images]
@@ -386,10 +386,12 @@ def eight_bit(pixels: Float[Tensor, "b 3 H W"]) -> list[UInt8[np.ndarray, "H W 3
 
 def described(guidance: Guidance | None) -> tuple[Method, ...]:
     """A guidance value as the record keeps it: each method's name and what differs from its defaults."""
+    if guidance is None:
+        return ()
     from ..guidance import METHODS, Chain
 
     names = {cls: name for name, cls in METHODS.items()}
-    members = () if guidance is None else guidance.methods if isinstance(guidance, Chain) else (guidance,)
+    members = guidance.methods if isinstance(guidance, Chain) else (guidance,)
     return tuple(
         Method(
             name=names.get(type(member), type(member).__name__),

@@ -1,4 +1,4 @@
-"""The one record of a piece of work: parsed from the command line, stored in each result, printed by --json, read back."""
+"""The one record of a piece of work: what the command line parses into, a result stores and --from reads back."""
 
 from __future__ import annotations
 

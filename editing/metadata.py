@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from PIL.Image import Exif, Image
 
 KEY = "inlay"  # the PNG text chunk, and the one key of the EXIF user comment
-ORIENTATION, _XMP = 274, 700
+_ORIENTATION, _XMP = 274, 700
 _USER_COMMENT, _WIDTH, _HEIGHT, _INTEROP = 0x9286, 0xA002, 0xA003, 0xA005
 EXIF_IFD, GPS_IFD = 0x8769, 0x8825
 _ASCII = b"ASCII\0\0\0"
@@ -50,13 +50,17 @@ class Metadata:
 NO_METADATA = Metadata()
 
 
-def metadata_of(image: "Image", turned: bool) -> Metadata:
-    """The metadata of a loaded image; `turned`: the photo is shown with width and height exchanged."""
+def metadata_of(image: "Image", turned: bool) -> tuple[Metadata, tuple[str, ...]]:
+    """The metadata of a loaded image, and a warning if it could not be read.
+
+    `turned`: the photo is shown with width and height exchanged.
+    """
     info = image.info
     xmp, comment, dpi = info.get("xmp", b""), info.get("comment", b""), info.get("dpi")
     texts = {key: value for key, value in getattr(image, "text", {}).items() if key not in (KEY, "XML:com.adobe.xmp")}
-    return Metadata(
-        exif=_exif_of(image, turned),
+    exif = _exif_of(image, turned)
+    metadata = Metadata(
+        exif=exif or b"",
         texts=tuple((key, str(value)) for key, value in texts.items()),
         xmp=xmp.encode() if isinstance(xmp, str) else bytes(xmp),
         comment=comment.encode() if isinstance(comment, str) else bytes(comment),
@@ -64,6 +68,15 @@ def metadata_of(image: "Image", turned: bool) -> Metadata:
         gamma=info.get("gamma") if image.format == "PNG" else None,
         jpeg=_jpeg_of(image, turned),
     )
+    return metadata, () if exif is not None else ("the photo's EXIF cannot be read and is not kept",)
+
+
+def orientation_of(image: "Image") -> int:
+    """EXIF orientation, 1 where there is none to apply; Pillow turns TIFFs itself as they load."""
+    try:
+        return 1 if image.format == "TIFF" else image.getexif().get(_ORIENTATION, 1)
+    except Exception:  # see `_exif_of`
+        return 1
 
 
 def exif_with(exif: bytes, settings: dict[str, Any] | None, xmp: bytes = b"") -> bytes:
@@ -123,7 +136,7 @@ def _user_comment(exif: "Exif") -> dict[str, Any] | None:
     return wrapped if wrapped is not None and isinstance(wrapped.get(KEY), dict) else None
 
 
-def _exif_of(image: "Image", turned: bool) -> bytes:
+def _exif_of(image: "Image", turned: bool) -> bytes | None:
     from PIL.Image import Exif
 
     try:
@@ -141,7 +154,7 @@ def _exif_of(image: "Image", turned: bool) -> bytes:
             camera[_WIDTH], camera[_HEIGHT] = camera[_HEIGHT], camera[_WIDTH]
         return kept.tobytes() if len(kept) or camera or kept.get_ifd(GPS_IFD) else b""
     except Exception:  # cameras write EXIF that breaks the parser in any way; the photo is good without it
-        return b""
+        return None
 
 
 def _jpeg_of(image: "Image", turned: bool) -> JpegCoding | None:

@@ -1,6 +1,5 @@
 """A photo as people have it: opened from a file, shown as sRGB, given back as it was but for the edited place."""
 
-import struct
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -12,9 +11,9 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, Shaped, UInt8
 
-from ..errors import PhotoError, UsageError
+from ..errors import InlayError, PhotoError, UsageError
 from . import colour
-from .metadata import NO_METADATA, ORIENTATION, Metadata, metadata_of
+from .metadata import NO_METADATA, Metadata, metadata_of, orientation_of
 
 if TYPE_CHECKING:
     import torch
@@ -59,22 +58,23 @@ class Photo:
         missing or needed.
         """
         path = Path(path)
-        if path.is_dir():
-            raise PhotoError(f"{path} is a folder, not a photo")
-        if not path.exists():
-            raise PhotoError(f"{path} does not exist")
-        if path.stat().st_size == 0:
-            raise PhotoError(f"{path} is empty: it has no bytes")
         from PIL import UnidentifiedImageError
 
         try:
+            if not path.is_file():
+                wrong = "is a folder, not a photo" if path.is_dir() else "does not exist, or is no file"
+                raise PhotoError(f"{path} {wrong}")
+            if path.stat().st_size == 0:
+                raise PhotoError(f"{path} is empty: it has no bytes")
             with path.open("rb") as file:
                 return replace(_decoded(file, str(path), frame, max_pixels), path=path)
+        except (InlayError, MemoryError):
+            raise
         except UnidentifiedImageError:
             raise PhotoError(f"{path} is not an image that can be read") from None
         except PermissionError:
             raise PhotoError(f"{path} may not be read: check its permissions") from None
-        except (OSError, SyntaxError, ValueError, EOFError, IndexError, KeyError, struct.error) as error:
+        except Exception as error:  # decoders meet broken files with every kind of exception
             raise PhotoError(f"{path} is damaged or cut short: {error}") from error
 
     @classmethod
@@ -188,15 +188,18 @@ def _photo(
     mode: str,
     palette: UInt8[np.ndarray, "n 4"] | None = None,
     icc: bytes | None = None,
-    metadata: Metadata | None = None,
+    metadata: Metadata = NO_METADATA,
+    warnings: tuple[str, ...] = (),
 ) -> Photo:
-    warnings: tuple[str, ...] = ()
     if icc is not None and not colour.usable(icc, mode):
-        icc, warnings = None, ("the photo's colour profile cannot be used and was dropped: colours are taken as sRGB",)
-    pixels = colour.to_srgb(samples, mode, palette, icc)
-    if mode == "RGB" and np.array_equal(pixels, samples):
-        samples = pixels
-    return Photo(pixels, samples, mode, palette, icc, metadata or NO_METADATA, warnings=warnings)
+        icc, warnings = (
+            None,
+            (*warnings, "the photo's colour profile is not one for its colours: they are taken as sRGB"),
+        )
+    pixels = np.ascontiguousarray(colour.to_srgb(samples, mode, palette, icc))
+    if mode == "RGB" and colour.profile_of(icc, "RGB") is None:
+        samples = pixels  # one array, not two alike
+    return Photo(pixels, samples, mode, palette, icc, metadata, warnings=warnings)
 
 
 @contextmanager
@@ -241,9 +244,10 @@ def _refuse_bomb(image: "Image", name: str, max_pixels: int) -> None:
 def _from_pillow(
     image: "Image", samples: Shaped[np.ndarray, "h w ..."], mode: str, palette: UInt8[np.ndarray, "n 4"] | None
 ) -> Photo:
-    orientation = 1 if image.format == "TIFF" else image.getexif().get(ORIENTATION, 1)  # TIFFs are turned as they load
-    metadata = metadata_of(image, turned=orientation in (5, 6, 7, 8))
-    return _photo(turned(samples, orientation), mode, palette, image.info.get("icc_profile") or None, metadata)
+    orientation = orientation_of(image)
+    metadata, warnings = metadata_of(image, turned=orientation in (5, 6, 7, 8))
+    icc = image.info.get("icc_profile") or None
+    return _photo(turned(samples, orientation), mode, palette, icc, metadata, warnings)
 
 
 def turned(samples: Shaped[np.ndarray, "h w ..."], orientation: int) -> Shaped[np.ndarray, "..."]:

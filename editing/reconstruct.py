@@ -1,4 +1,4 @@
-"""Background reconstruction by fine-tuning the decoder's weights on one picture (Blended Latent Diffusion, section 3.3)."""
+"""Background reconstruction by fine-tuning the decoder's weights on one picture (Blended Latent Diffusion, 3.3)."""
 
 from __future__ import annotations
 
@@ -31,9 +31,13 @@ def decode_with_background(
     """
     edited = model.decode(latents)
     photo, inside = photo.to(edited), mask.to(edited)
-    tuned = copy.deepcopy(model.vae).to(torch.float32)
+    tuned = copy.deepcopy(model.vae)
+    if tuned.dtype == torch.float16:
+        tuned = tuned.to(torch.float32)
     weights = [*tuned.decoder.parameters(), *(tuned.post_quant_conv.parameters() if tuned.post_quant_conv else ())]
-    source = (latents / tuned.config.scaling_factor + (getattr(tuned.config, "shift_factor", None) or 0.0)).float()
+    source = (latents / tuned.config.scaling_factor + (getattr(tuned.config, "shift_factor", None) or 0.0)).to(
+        tuned.dtype
+    )
     with torch.enable_grad():
         for weight in weights:
             weight.requires_grad_(True)

@@ -39,7 +39,7 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool = False, size:
     """The format that `path` asks for; call it before the long work, `save` calls it again.
 
     `size`: width and height to come. Raises `UsageError` for a format that is not written or cannot be that large, and
-    for a file that exists unless `overwrite`.
+    for a file that exists unless `overwrite`; `PhotoError` for a folder that may not be written to.
     """
     path = Path(path)
     format = FORMATS.get(path.suffix.lower())
@@ -49,6 +49,9 @@ def check_output(path: str | os.PathLike[str], *, overwrite: bool = False, size:
         raise UsageError(f"{path} is a folder: name a file in it")
     if path.exists() and not overwrite:
         raise UsageError(f"{path} exists: choose another name or pass --overwrite (overwrite=True)")
+    folder = next(parent for parent in path.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise PhotoError(f"{path} cannot be written: {folder} is not a folder that you may write to")
     if size is not None and max(size) > _LONGEST_SIDE.get(format, max(size)):
         raise UsageError(f"{format} holds at most {_LONGEST_SIDE[format]} pixels a side: write PNG or TIFF")
     return format

@@ -46,6 +46,11 @@ class Settings:
     guidance_scale: float | None = None
 
 
+def image_name(method: str, seed: int, scene: Scene) -> str:
+    """Where an image, or its label map, lies below its folder; a colon cannot stand in a file name everywhere."""
+    return f"{method.replace(':', '_')}/{seed}/{scene.name}.png"
+
+
 Source = Callable[[Scene, int], tuple[Path, Cost | None]]
 """Gives the file of a scene's image for a seed, and its cost; raises UsageError or PhotoError where there is none."""
 
@@ -75,8 +80,7 @@ class Maker:
     settings: Settings
 
     def __call__(self, scene: Scene, seed: int) -> tuple[Path, Cost]:
-        # a colon cannot stand in a file name everywhere
-        file = self.output / "images" / self.method.replace(":", "_") / str(seed) / f"{scene.name}.png"
+        file = self.output / "images" / image_name(self.method, seed, scene)
         key = self._key(scene, seed)
         kept = _kept(file, key)
         if kept:

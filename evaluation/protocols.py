@@ -146,9 +146,7 @@ def _zest(picture: Picture, segments: list[Segment], rng: np.random.Generator) -
     if not picture.captions:
         raise _UnsuitedError("no caption")
     caption = picture.captions[rng.integers(len(picture.captions))].strip().rstrip(".")
-    placements = tuple(
-        Placement(segment.category.removesuffix("-other").replace("-", " "), segment) for segment in segments
-    )
+    placements = tuple(Placement(_plain(segment.category), segment) for segment in segments)
     return Scene(picture, ", ".join([caption, *(placement.words for placement in placements)]), placements)
 
 

@@ -6,13 +6,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 
 import numpy as np
+from jaxtyping import Float
 from rich.console import Console
 from rich.progress import track
 
 from ..errors import ModelError, PhotoError, UsageError
 from .datasets import Dataset, open_dataset
 from .features import CLIP, Clip, Lpips, load_features
-from .making import ImageFolder, Maker, Settings, Source
+from .making import ImageFolder, Maker, Settings, Source, image_name
 from .methods import expand_sweep, parse_method
 from .protocols import EDIT_PROTOCOLS, GENERATE_PROTOCOLS, Scene, select_scenes
 from .report import write_report
@@ -23,7 +24,7 @@ from .summary import Made, System, Table, tabulate
 if TYPE_CHECKING:
     from ..editing import Editor
 
-REAL = "real images"
+REAL = "real"
 ItemT = TypeVar("ItemT")
 
 
@@ -89,6 +90,7 @@ def evaluate(
         sources |= {name: Maker(editor, name, guidances[name], output, settings) for name in guidances}
     sources |= {name: ImageFolder(folder) for name, folder in (folders or {}).items()}
     systems = _run(sources, scenes, seeds, scorer, progress)
+    reference = _reference(scenes, scorer)
 
     facts = {
         "task": task,
@@ -105,7 +107,7 @@ def evaluate(
         "notes": notes,
         "versions": {name: version(name) for name in ("inlay", "torch", "diffusers", "transformers")},
     }
-    table = tabulate(facts, systems, real=REAL)
+    table = tabulate(facts, systems, reference, real=REAL)
     write_report(table, systems, scenes, swept, output)
     return table
 
@@ -121,12 +123,18 @@ def _run(
             continue
         try:
             file, cost = sources[name](scene, seed)
-            score = scorer(scene, seed, open_image(file), f"{name}/{seed}/{scene.name}.png")
+            score = scorer(scene, seed, open_image(file), image_name(name, seed, scene))
         except (UsageError, PhotoError) as error:
             systems[name].failed[f"{scene.name}, seed {seed}"] = str(error)
         else:
             systems[name].made.append(Made(score, file, cost))
     return systems
+
+
+def _reference(scenes: Sequence[Scene], scorer: Scorer) -> Float[np.ndarray, "n d"] | None:
+    """The features of the dataset's own images of the scenes, where it has any."""
+    files = [scene.picture.file for scene in scenes if scene.picture.file.is_file()]
+    return np.stack([scorer.network.features(open_image(file)) for file in files]) if files else None
 
 
 def _load_scorer(dataset: Dataset, segmenter: str, features: str, clip: str, edit: bool) -> tuple[Scorer, list[str]]:

@@ -84,10 +84,11 @@ class Table:
     differences: Sequence[Difference]
 
 
-def tabulate(facts: Mapping[str, Any], systems: Mapping[str, System], real: str) -> Table:
-    """The table of systems, one of which is the dataset's own images."""
+def tabulate(
+    facts: Mapping[str, Any], systems: Mapping[str, System], reference: Float[np.ndarray, "n d"] | None, real: str
+) -> Table:
+    """The table of systems; `reference` are features of the dataset's own images, which are the system named `real`."""
     systems = {name: system for name, system in systems.items() if system.made}
-    reference = _features(systems[real]) if real in systems else None
     rows = [_row(name, system, None if name == real else reference) for name, system in systems.items()]
     return Table(facts, rows, _differences(systems))
 

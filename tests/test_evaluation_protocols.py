@@ -44,7 +44,9 @@ def test_classes_that_a_caption_names(caption: str, expected: dict[str, str]) ->
 def test_mag_on_coco_mini(coco_mini: Dataset) -> None:
     """By eye: four pictures have 2 to 4 instances and no person; one of their 20 captions names every class."""
     scenes, left_out = select_scenes(coco_mini, "mag")
-    assert [(scene.picture.id, scene.prompt) for scene in scenes] == [(196393, "A cat eating from a bowl next to a bird.")]
+    assert [(scene.picture.id, scene.prompt) for scene in scenes] == [
+        (196393, "A cat eating from a bowl next to a bird.")
+    ]
     assert [placement.words for placement in scenes[0].placements] == ["bird", "cat", "bowl", "bowl"]
     assert sum(left_out.values()) == 25
     assert left_out["no caption that names every class"] == 3

@@ -36,7 +36,7 @@ def thing(category: str, segmentation: Any, **extra: Any) -> dict[str, Any]:
 def write(
     folder: Path, pictures: list[tuple[list[dict[str, Any]], list[str]]], images: bool = True, captions: bool = True
 ) -> Path:
-    """A dataset folder of pictures, each its annotations and captions; image k is `k.png`, grey but for its instances."""
+    """A dataset folder of pictures, each its annotations and captions; image k is `k.png`, grey noise."""
     (folder / "images").mkdir(parents=True)
     instances: list[dict[str, Any]] = []
     texts: list[dict[str, Any]] = []

@@ -8,10 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from coco import SIZE, box, runs, thing, write
-from pycocotools import mask as coco_mask
-
 from inlay.errors import UsageError
 from inlay.evaluation.datasets import open_dataset, union
+from pycocotools import mask as coco_mask
 
 MASK = np.zeros(SIZE, bool)
 MASK[5:15, 10:30] = True

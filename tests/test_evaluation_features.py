@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from PIL import Image
-
 from inlay.errors import ModelError
 from inlay.evaluation.features import CLIP, Clip, InceptionFeatures, Lpips, frechet_distance, load_features
+from PIL import Image
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
 

@@ -7,12 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
-from torchmetrics.functional.classification import multiclass_jaccard_index
-from torch import from_numpy
-
 from inlay.errors import UsageError
 from inlay.evaluation import mean_iou
 from inlay.evaluation.overlap import Overlap, class_overlap, pooled_iou
+from torch import from_numpy
+from torchmetrics.functional.classification import multiclass_jaccard_index
 
 ASKED = np.array([[1, 1, 0, 0], [1, 1, 0, 2]])
 MAPS = arrays(np.int64, (2, 4, 5), elements=st.integers(0, 4))

@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from coco import SIZE, box, thing, write
-from skimage.draw import polygon2mask
-
 from inlay.errors import UsageError
 from inlay.evaluation.datasets import Dataset, open_dataset
 from inlay.evaluation.protocols import PROTOCOLS, named_classes, select_scenes
+from skimage.draw import polygon2mask
 
 COCO_MINI = Path(__file__).parents[2] / "shared" / "data" / "coco-mini"
 VOCABULARY = ("cat", "dog", "hot dog", "knife", "bus", "wine glass", "teddy bear", "bear", "strawberry")
@@ -53,7 +52,7 @@ def test_mag_on_coco_mini(coco_mini: Dataset) -> None:
 
 
 def test_zest_on_coco_mini(coco_mini: Dataset) -> None:
-    """Against masks drawn from the raw polygons by scikit-image; shares within 0.2 points of the limit may go either way."""
+    """Against masks drawn from the raw polygons by scikit-image; shares within 0.2 points of the limit go either way."""
     raw = json.loads((COCO_MINI / "instances.json").read_text())
     names = {category["id"]: category["name"] for category in raw["categories"]}
     sizes = {image["id"]: (image["height"], image["width"]) for image in raw["images"]}

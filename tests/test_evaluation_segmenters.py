@@ -7,10 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-
 from inlay.errors import ModelError, PhotoError, UsageError
 from inlay.evaluation.segmenters import NOTHING, LabelMaps, TransformersSegmenter, load_segmenter
+from PIL import Image
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
 LABELS = {0: "Cat", 1: "hot dog"}

@@ -150,8 +150,8 @@ def _exif_of(image: "Image", turned: bool) -> bytes | None:
         if _user_comment(found) is not None:
             del kept.get_ifd(EXIF_IFD)[_USER_COMMENT]
         camera = kept.get_ifd(EXIF_IFD)
-        if turned and _WIDTH in camera and _HEIGHT in camera:
-            camera[_WIDTH], camera[_HEIGHT] = camera[_HEIGHT], camera[_WIDTH]
+        if _WIDTH in camera and _HEIGHT in camera:
+            camera[_WIDTH], camera[_HEIGHT] = image.size[::-1] if turned else image.size
         return kept.tobytes() if len(kept) or camera or kept.get_ifd(GPS_IFD) else b""
     except Exception:  # cameras write EXIF that breaks the parser in any way; the photo is good without it
         return None

@@ -123,6 +123,8 @@ class Photo:
         edited = np.zeros(self.pixels.shape[:2], bool) if self.edited is None else self.edited.copy()
         edited[window] |= changed
         changed = changed & (patch != self.pixels[window]).any(-1)
+        if not changed.any():
+            return replace(self, edited=edited)
         photo, colours = self, patch[changed]
         own = colour.from_srgb(colours, self.mode, self.palette, self.icc, self.samples[window][changed])
         if own is None:
@@ -285,13 +287,14 @@ def _pillow_samples(
 
 def _palette_of(image: "Image", samples: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "n 4"]:
     palette = np.array(image.getpalette("RGBA"), np.uint8).reshape(-1, 4)
-    if missing := max(int(samples.max()) + 1 - len(palette), 0):  # a broken file: colours that it never named are black
+    transparency = image.info.get("transparency", b"")
+    named = transparency + 1 if isinstance(transparency, int) else len(transparency)
+    if (missing := max(int(samples.max()) + 1, named) - len(palette)) > 0:  # entries in use but never given are black
         palette = np.concatenate([palette, np.full((missing, 4), (0, 0, 0, 255), np.uint8)])
-    transparency = image.info.get("transparency")
     if isinstance(transparency, int):
         palette[transparency, 3] = 0
-    elif transparency is not None:
-        palette[: len(transparency), 3] = np.frombuffer(transparency, np.uint8)
+    else:
+        palette[:named, 3] = np.frombuffer(transparency, np.uint8)
     return palette
 
 

@@ -1,0 +1,184 @@
+"""Laws of `Editor`: pixels outside, seeds, strength, warnings, refusals."""
+
+import numpy as np
+import pytest
+import torch
+from inlay import Editor, Photo
+from inlay.diffusion.denoiser import NumericError
+from inlay.editing.sampling import with_fallbacks
+from inlay.errors import OutOfMemoryError, UsageError
+from inlay.guidance.regions import Region
+
+PROMPT = "a red apple"
+
+
+@pytest.fixture(scope="module")
+def editor(models):
+    return Editor(models("sd1"))
+
+
+@pytest.fixture(scope="module")
+def photo():
+    return np.random.default_rng(0).integers(0, 256, (90, 130, 3), dtype=np.uint8)
+
+
+@pytest.fixture(scope="module")
+def mask():
+    place = np.zeros((90, 130), bool)
+    place[30:55, 40:75] = True
+    return place
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"strength": 0.5, "shrink": True},
+        {"composite": "poisson", "match_colour": True},
+        {"feather": 0},
+        {"invert": True, "strength": 0.7},
+        {"scheduler": "dpm++2m"},
+        {"scheduler": "euler-a"},
+    ],
+)
+def test_pixels_beyond_the_band_are_the_photos(editor, photo, mask, options):
+    result = editor.edit(photo, mask, PROMPT, steps=3, **{"feather": 4, **options})
+    band = {"feather": 4, **options}["feather"]
+    rows, columns = np.nonzero((result.images[0].pixels != photo).any(-1))
+    assert rows.size > 0
+    assert rows.min() >= 30 - band
+    assert rows.max() < 55 + band
+    assert columns.min() >= 40 - band
+    assert columns.max() < 75 + band
+    assert result.settings[0].facts.changed_pixels == rows.size
+
+
+def test_image_k_is_the_image_of_seed_plus_k(editor, photo, mask):
+    three = editor.edit(photo, mask, PROMPT, steps=3, num_images=3, seed=5)
+    assert three.seeds == (5, 6, 7)
+    for k in range(3):
+        alone = editor.edit(photo, mask, PROMPT, steps=3, seed=5 + k)
+        difference = np.abs(alone.images[0].pixels.astype(int) - three.images[k].pixels)
+        assert difference.max() <= 1
+    assert not np.array_equal(three.images[0].pixels, three.images[1].pixels)
+    made = editor.generate(PROMPT, steps=3, num_images=2, seed=1)
+    again = editor.generate(PROMPT, steps=3, seed=2)
+    assert np.abs(made.images[1].pixels.astype(int) - again.images[0].pixels).max() <= 1
+
+
+def test_distant_parts_are_edited_in_windows_of_their_own(editor):
+    photo = np.random.default_rng(1).integers(0, 256, (400, 900, 3), dtype=np.uint8)
+    mask = np.zeros((400, 900), bool)
+    mask[20:60, 20:60] = mask[340:380, 840:880] = True
+    result = editor.edit(photo, mask, PROMPT, steps=2, feather=0)
+    assert len(result.settings[0].facts.crops) == 2
+    changed = (result.images[0].pixels != photo).any(-1)
+    assert changed[20:60, 20:60].mean() > 0.9
+    assert changed[340:380, 840:880].mean() > 0.9
+    assert not changed[~mask].any()
+    joined = editor.edit(photo, mask, PROMPT, steps=2, feather=0, split=False)
+    assert len(joined.settings[0].facts.crops) == 1
+
+
+@pytest.mark.parametrize("size", [(1, 40), (40, 1), (7, 9), (61, 83)])
+def test_odd_sizes_work(editor, size):
+    photo = np.full((*size, 3), 90, np.uint8)
+    mask = np.zeros(size, bool)
+    mask[size[0] // 2, size[1] // 2] = True
+    result = editor.edit(photo, mask, PROMPT, steps=2, feather=0)
+    changed = (result.images[0].pixels != photo).any(-1)
+    assert result.images[0].pixels.shape == photo.shape
+    assert not changed[~mask].any()
+    assert editor.generate(PROMPT, steps=2, size=(size[0] + 10, size[1] + 10)).images[0].pixels.shape[:2] == (
+        size[0] + 10,
+        size[1] + 10,
+    )
+
+
+def test_soft_masks_are_opacity_and_bytes_are_thresholded(editor, photo, mask):
+    soft = editor.edit(photo, mask.astype(np.float32) * 0.5, PROMPT, steps=2, feather=0)
+    hard = editor.edit(photo, mask, PROMPT, steps=2, feather=0)
+    as_bytes = editor.edit(photo, mask.astype(np.uint8) * 200, PROMPT, steps=2, feather=0)
+    assert np.array_equal(as_bytes.images[0].pixels, hard.images[0].pixels)
+    change = lambda result: np.abs(result.images[0].pixels.astype(int) - photo).mean()  # noqa: E731
+    assert 0 < change(soft) < change(hard)
+
+
+def test_regions_stand_in_for_a_mask(editor, photo, mask):
+    result = editor.edit(photo, None, PROMPT, regions=[Region(mask, "apple")], steps=2, feather=0)
+    assert not (result.images[0].pixels != photo).any(-1)[~mask].any()
+
+
+def test_prompts_beyond_the_limit_warn_with_the_lost_words(editor, photo, mask):
+    long = "a red apple and a green cup and a big dog on the grass of a tree"
+    result = editor.edit(photo, mask, long, steps=1)
+    assert any("tree" in warning for warning in result.warnings)
+    assert not editor.edit(photo, mask, PROMPT, steps=1).warnings
+
+
+def test_full_mask_is_allowed_and_said(editor, photo):
+    result = editor.edit(photo, np.ones((90, 130), bool), PROMPT, steps=1)
+    assert any("whole photo" in warning for warning in result.warnings)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ({"mask": np.zeros((90, 130), bool)}, "empty"),
+        ({"mask": np.ones((9, 13), bool)}, "13x9"),
+        ({"mask": np.ones((90, 130, 3), bool)}, "shape"),
+        ({"mask": np.full((90, 130), np.nan)}, "0 to 1"),
+        ({"mask": None}, "no mask"),
+        ({"strength": 0.0}, "trength"),
+        ({"strength": 1.5}, "trength"),
+        ({"steps": 0}, "steps"),
+        ({"num_images": 0}, "num_images"),
+        ({"seed": -1}, "seed"),
+        ({"guidance_scale": -2.0}, "guidance_scale"),
+        ({"scheduler": "pndm"}, "discards"),
+        ({"scheduler": "nonsense"}, "nonsense"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_a_sentence(editor, photo, mask, change, said):
+    arguments = {"photo": photo, "mask": mask, "prompt": PROMPT, "steps": 2, **change}
+    with pytest.raises(UsageError, match=said):
+        editor.edit(**arguments)
+
+
+def test_a_result_names_what_made_it(editor, photo, mask):
+    result = editor.edit(Photo.from_image(photo), mask, PROMPT, steps=2, seed=9, strength=0.6)
+    job = result.settings[0]
+    assert (job.prompt, job.seed, job.strength, job.facts.image_seed) == (PROMPT, 9, 0.6, 9)
+    assert type(job).model_validate_json(job.model_dump_json()) == job
+
+
+def test_memory_fallbacks_shrink_the_batch_and_are_named(models):
+    seen = []
+
+    def work(seeds):
+        seen.append(len(seeds))
+        if len(seeds) > 1:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return [seed * 10 for seed in seeds]
+
+    results, notes = with_fallbacks(models("sd1"), [1, 2, 3, 4], work)
+    assert results == [10, 20, 30, 40]
+    assert notes == ("batches of 2", "batches of 1")
+    assert seen == [4, 2, 1, 1, 1, 1]
+
+
+def test_memory_that_never_suffices_is_an_error(models):
+    def work(seeds):
+        raise MemoryError
+
+    with pytest.raises(OutOfMemoryError):
+        with_fallbacks(models("sd1"), [1, 2], work)
+    assert not models("sd1").vae.use_tiling
+
+
+def test_nan_in_fp32_is_never_saved(models):
+    def work(seeds):
+        raise NumericError("NaN")
+
+    with pytest.raises(NumericError):
+        with_fallbacks(models("sd1"), [1], work)

@@ -16,10 +16,11 @@ _MARGIN = 8
 
 @dataclass(frozen=True)
 class Composite:
-    """The photo with the patch in it, and which pixels are no longer the photo's."""
+    """The photo with the patch in it: `region`, mask and band, is where it may differ; `changed`, where it does."""
 
     pixels: UInt8[np.ndarray, "h w 3"]
     changed: Bool[np.ndarray, "h w"]
+    region: Bool[np.ndarray, "h w"]
 
     @property
     def count(self) -> int:
@@ -56,13 +57,14 @@ def composite(
     if match_colour:
         patch_pixels = matched(patch_pixels, photo_pixels, mask)
     opacity = opacity_of(mask, feather)
+    region = opacity > 0
     if method == "poisson":
-        blended = _cloned(photo_pixels, patch_pixels, opacity > 0)
+        blended = _cloned(photo_pixels, patch_pixels, region)
     else:
         weight = opacity[..., None]
         blended = np.rint(photo_pixels * (1 - weight) + patch_pixels * weight).astype(np.uint8)
-    changed = (opacity > 0) & (blended != photo_pixels).any(-1)
-    return Composite(np.where(changed[..., None], blended, photo_pixels), changed)
+    changed = region & (blended != photo_pixels).any(-1)
+    return Composite(np.where(changed[..., None], blended, photo_pixels), changed, region)
 
 
 def opacity_of(mask: Bool[np.ndarray, "h w"] | Float[np.ndarray, "h w"], feather: float) -> Float[np.ndarray, "h w"]:
@@ -74,7 +76,7 @@ def opacity_of(mask: Bool[np.ndarray, "h w"] | Float[np.ndarray, "h w"], feather
     if feather == 0 or not inside.any():
         return opacity
     distance = cv2.distanceTransform((~inside).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    ramp = np.clip(1 - distance / np.float32(feather + 1), 0, 1)
+    ramp = np.where(distance <= feather, 1 - distance / np.float32(feather + 1), 0)
     return np.maximum(
         opacity, ramp * ramp * (3 - 2 * ramp)
     )  # smoothstep: no visible line where the band begins or ends

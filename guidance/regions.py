@@ -73,7 +73,7 @@ class Region:
             raise UsageError(
                 f"The token indices {list(self.words)} are not words of the prompt, which has tokens 1 to {last}."
             )
-        return tuple(self.words)
+        return tuple(dict.fromkeys(self.words))
 
 
 @dataclass(frozen=True)
@@ -104,8 +104,22 @@ def area_matrix(source: int, target: int) -> Float[Tensor, "target source"]:
 
 
 def as_set(pooled: Float[Tensor, "r h w"]) -> Bool[Tensor, "r h w"]:
-    """Cells that a region covers at least half, and the cell that it covers most: a one-pixel region survives."""
-    most = pooled == pooled.amax(dim=(1, 2), keepdim=True)
-    first = most.flatten(1).int().argmax(dim=1)
-    chosen = torch.nn.functional.one_hot(first, pooled[0].numel()).bool().view_as(pooled)
-    return (pooled >= 0.5) | chosen
+    """Cells that a region covers at least half; of a region too thin for any, those that it covers about the most.
+
+    A one-pixel region keeps its cell at every resolution, a thin stroke the cells along it.
+    """
+    most = pooled.amax(dim=(1, 2), keepdim=True)
+    return pooled >= 0.5 * torch.where(most < 0.5, most, torch.ones_like(most))
+
+
+def membership(masks: Float[Tensor, "r H W"], grid: tuple[int, int]) -> Float[Tensor, "r h w"]:
+    """How much each cell of a grid belongs to each region.
+
+    Masks of zeros and ones become sets; soft masks keep their area averages, raised in regions too thin for the grid
+    so that the cell which they cover most belongs as much as their strongest pixel.
+    """
+    pooled = on_grid(masks, grid)
+    binary = ((masks == 0) | (masks == 1)).all(dim=(1, 2))
+    peak, most = masks.amax(dim=(1, 2)), pooled.amax(dim=(1, 2))
+    raised = pooled * torch.where(most < 0.5 * peak, peak / most, torch.ones_like(most))[:, None, None]
+    return torch.where(binary[:, None, None], as_set(pooled).to(pooled), raised)

@@ -1,0 +1,46 @@
+"""Which cross-attention layers a method reads or edits."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Sequence
+
+from ..diffusion.attention import Layer
+from ..diffusion.model import Model
+from ..errors import ModelError, UsageError
+
+Layers = str | int | Sequence[int | str]
+"""Cross-attention layers: "all", or depths (times the latent grid is halved) and names, also as "1,2"."""
+
+
+def choose(model: Model, wanted: Layers) -> tuple[Layer, ...]:
+    """The model's cross-attention layers that `wanted` names, in running order.
+
+    A depth that the model does not have chooses nothing, as long as another one does.
+
+    Raises:
+        ModelError: the model has no cross-attention.
+        UsageError: no layer is chosen, or a name is unknown.
+    """
+    layers = tuple(layer for layer in model.layers if layer.cross)
+    if not layers:
+        raise ModelError(f"The model {model.name} has no cross-attention, so words cannot be guided to places.")
+    if wanted == "all":
+        return layers
+    items = [wanted] if isinstance(wanted, int) else wanted.split(",") if isinstance(wanted, str) else list(wanted)
+    keys = {int(item) if str(item).strip().isdigit() else str(item).strip() for item in items}
+    names = [layer.name for layer in layers]
+    for key in keys:
+        if isinstance(key, str) and key not in names:
+            near = difflib.get_close_matches(key, names, n=2, cutoff=0.3)
+            raise UsageError(
+                f"There is no cross-attention layer {key!r}; give depths, or names like {', '.join(near or names[:2])}."
+            )
+    chosen = tuple(layer for layer in layers if layer.depth in keys or layer.name in keys)
+    if not chosen:
+        depths = sorted({layer.depth for layer in layers})
+        raise UsageError(
+            f"The layers {wanted!r} choose nothing; {model.name} has cross-attention at depths "
+            f"{', '.join(map(str, depths))}."
+        )
+    return chosen

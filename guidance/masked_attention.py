@@ -1,0 +1,191 @@
+"""Masked-attention guidance (MAG), section 3.2 of "Masked-Attention Diffusion Guidance for Spatially Controlling
+Text-to-Image Generation" (Endo, The Visual Computer, 2023).
+
+Before a step's prediction the latents move down the gradient of a loss that wants the attention of a region's words
+inside its mask and not outside. Beyond the paper: a scale-free loss, chosen layers, every n-th step, help for small
+regions, and regions that share a word kept apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..diffusion.attention import Layer, Maps
+from ..diffusion.denoiser import Denoiser, Loss, Request
+from ..diffusion.schedule import Step
+from .base import Guidance, Member, Run
+from .checks import choice, number, share
+from .layers import Layers, choose
+from .regions import Place, membership
+from .targets import Targets
+
+REFERENCE = 44.0625
+"""Sum over SD 2's cross-attention layers of heads x cells, per latent cell, at 512 x 512: what the paper's alpha is
+tuned for."""
+
+ALPHA, ALPHA_EDITING = 0.08, 0.01
+"""The paper's guidance scales: from scratch, and with Blended Latent Diffusion."""
+
+
+def masked_attention_loss(
+    maps: Sequence[Float[Tensor, "heads h w tokens"]],
+    masks: Float[Tensor, "regions H W"],
+    words: Sequence[Sequence[int]],
+    balance: float = 0.5,
+) -> Float[Tensor, ""]:
+    """Eq. 2: minus the words' attention inside their regions, plus `balance` times that outside, summed.
+
+    Args:
+        maps: attention probabilities, one tensor per layer.
+        masks: in [0, 1], at any size.
+        words: one list of token indices per region.
+        balance: the paper's lambda.
+    """
+    total = maps[0].new_zeros(())
+    for layer in maps:
+        cells = membership(masks, (layer.shape[1], layer.shape[2])).to(layer)
+        for cell, tokens in zip(cells, words, strict=True):
+            attention = layer[..., list(tokens)].sum(dim=(0, -1))
+            total = total - (cell * attention).sum() + balance * ((1 - cell) * attention).sum()
+    return total
+
+
+def regions_loss(
+    layer: Float[Tensor, "heads h w tokens"],
+    masks: Float[Tensor, "regions h w"],
+    words: Sequence[Sequence[int]],
+    balance: float,
+    weights: Float[Tensor, " regions"],
+    boosts: Float[Tensor, " regions"],
+    instances: bool,
+) -> Float[Tensor, ""]:
+    """Eq. 2 on one layer, with weights per region and a boost of what is inside.
+
+    With `instances`, regions that share a word are a group. A shared word is not driven out of the other regions of its
+    group. What the group has inside enters as area times the geometric mean of the regions' mean attention (weighted by
+    area), whose gradient is that of the sum where all regions have the same and pulls harder on the poorer ones where
+    they have not: so no region can take the word for itself.
+    """
+    attention = torch.stack([layer[..., list(tokens)].sum(dim=(0, -1)) for tokens in words])
+    inside = (masks * attention).sum(dim=(1, 2))
+    if not instances:
+        outside = ((1 - masks) * attention).sum(dim=(1, 2))
+        return (weights * (balance * outside - boosts * inside)).sum()
+    total = layer.new_zeros(())
+    for group in sharing(words):
+        union = masks[group].amax(dim=0)
+        outside = ((1 - union) * attention[group]).sum(dim=(1, 2))
+        areas = masks[group].sum(dim=(1, 2)) * weights[group] * boosts[group]
+        means = inside[group] / masks[group].sum(dim=(1, 2))
+        geometric = ((areas / areas.sum()) * means.clamp(min=1e-8).log()).sum().exp()
+        total = total + (weights[group] * balance * outside).sum() / len(group) - areas.sum() * geometric
+    return total
+
+
+def sharing(words: Sequence[Sequence[int]]) -> list[list[int]]:
+    """Regions grouped by shared tokens, directly or through others."""
+    groups: list[tuple[set[int], list[int]]] = []
+    for region, tokens in enumerate(words):
+        touched = [group for group in groups if group[0] & set(tokens)]
+        groups = [group for group in groups if group not in touched]
+        joined = set(tokens).union(*(group[0] for group in touched))
+        groups.append((joined, sorted([region, *(member for group in touched for member in group[1])])))
+    return [members for _, members in groups]
+
+
+@dataclass(frozen=True)
+class MaskedAttention(Guidance):
+    """Masked-attention guidance.
+
+    Args:
+        alpha: step length of Eq. 3, >= 0; None takes the paper's 0.08 from scratch and 0.01 while editing.
+        balance: weight of attention outside the region, the paper's lambda, >= 0.
+        fraction: share of the steps that are guided, from the first.
+        normalize: "scale-free" makes one alpha serve other layer shapes, sizes and numbers of steps; "none" is the
+            paper's sum, exactly.
+        layers: "all", or depths and names of cross-attention layers; behind the last one nothing runs.
+        every: guide every n-th step only, with an alpha n times as large.
+        area: help for regions below a quarter of the picture, 0 (the paper) to 1: what is inside counts
+            (0.25 / share of the picture) ** area times.
+        instances: keep regions that share a word apart, one object each; False is the paper.
+    """
+
+    alpha: float | None = None
+    balance: float = 0.5
+    fraction: float = 0.3
+    normalize: str = "scale-free"
+    layers: Layers = "all"
+    every: int = 1
+    area: float = 0.0
+    instances: bool = True
+
+    def __post_init__(self) -> None:
+        if self.alpha is not None:
+            number(self, "alpha", self.alpha, 0)
+        number(self, "balance", self.balance, 0)
+        share(self, "fraction", self.fraction)
+        choice(self, "normalize", self.normalize, ("scale-free", "none"))
+        number(self, "every", self.every, 1)
+        share(self, "area", self.area)
+
+    def member(self, run: Run) -> Member | None:
+        targets = Targets(run, self.fraction)
+        if self.alpha == 0 or targets.idle:
+            return None
+        return _Member(self, run, targets, choose(run.model, self.layers))
+
+
+@dataclass(frozen=True)
+class _Member(Member):
+    method: MaskedAttention
+    run: Run
+    targets: Targets
+    layers: tuple[Layer, ...]
+
+    def refine(self, latents: Tensor, step: Step, denoiser: Denoiser, request: Request) -> Float[Tensor, "b c h w"]:
+        active = self.targets.active(step)
+        if not any(active) or (step.index - self.run.schedule.first) % self.method.every:
+            return latents
+        loss = Loss(
+            lambda maps, latents, output: torch.stack(
+                [self._sample(maps, sample, places) for sample, places in enumerate(active)]
+            ),
+            self.layers,
+            self.targets.columns,
+        )
+        return latents - self.alpha * denoiser.gradient(latents, step, loss, request)
+
+    @property
+    def alpha(self) -> float:
+        """The step length on the paper's scale of losses, for this run."""
+        given = self.method.alpha
+        alpha = (ALPHA_EDITING if self.run.editing else ALPHA) if given is None else given
+        alpha *= self.method.every
+        if self.method.normalize == "none":
+            return alpha
+        cells = sum(layer.heads * layer.grid(self.run.size)[0] * layer.grid(self.run.size)[1] for layer in self.layers)
+        return alpha * REFERENCE * self.run.size[0] * self.run.size[1] / cells * 50 / self.run.schedule.count
+
+    def _sample(self, maps: Maps, sample: int, places: Sequence[Place]) -> Float[Tensor, ""]:
+        total = next(iter(maps.layers.values())).new_zeros(())
+        if not places:
+            return total
+        words = [maps.positions(place.tokens) for place in places]
+        weights, boosts = self.targets.weights(places), self.targets.boosts(places, self.method.area)
+        for layer in self.layers:
+            masks = self.targets.masks(places, layer.grid(self.run.size))
+            total = total + regions_loss(
+                maps.layers[layer.name][sample],
+                masks,
+                words,
+                self.method.balance,
+                weights,
+                boosts,
+                self.method.instances,
+            )
+        return total

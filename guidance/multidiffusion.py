@@ -1,0 +1,159 @@
+"""MultiDiffusion, region-based generation (Bar-Tal et al., "MultiDiffusion: Fusing Diffusion Paths for Controlled Image
+Generation", ICML 2023, section 4.2), with its bootstrapping.
+
+Every region is predicted with a prompt of its own, the rest with the whole prompt; predictions are averaged per pixel.
+Fusing predictions is fusing latents for samplers that are linear per element.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..diffusion.denoiser import Denoiser, Prediction, Request, finite, gaussian
+from ..diffusion.schedule import Step
+from ..diffusion.text import Embedding
+from .base import Guidance, Member, Run
+from .checks import share
+from .regions import Place
+from .targets import Targets
+
+COLOURS = (
+    (-0.6, -0.6, -0.6),
+    (0.6, 0.6, 0.6),
+    (0.6, -0.3, -0.3),
+    (-0.3, 0.6, -0.3),
+    (-0.3, -0.3, 0.6),
+    (0.6, 0.6, -0.3),
+)
+"""Of the constant backgrounds of bootstrapping, RGB in [-1, 1]."""
+
+
+@dataclass(frozen=True)
+class MultiDiffusion(Guidance):
+    """MultiDiffusion.
+
+    Args:
+        bootstrap: share of the steps, from the first, in which a region's input outside its mask is a constant colour
+            at the step's noise level.
+        fraction: share of the steps in which regions are predicted apart.
+    """
+
+    bootstrap: float = 0.2
+    fraction: float = 1.0
+
+    def __post_init__(self) -> None:
+        share(self, "bootstrap", self.bootstrap)
+        share(self, "fraction", self.fraction)
+
+    def member(self, run: Run) -> Member | None:
+        targets = Targets(run, self.fraction)
+        return None if targets.idle else _Member(self, run, targets)
+
+
+class _Member(Member):
+    predicts = True
+
+    def __init__(self, method: MultiDiffusion, run: Run, targets: Targets) -> None:
+        self.method, self.run, self.targets = method, run, targets
+        self.slots = max(len(places) for places in run.places)
+        texts = [
+            [own_prompt(run, prompt, places[slot]) if slot < len(places) else prompt for slot in range(self.slots)]
+            for prompt, places in zip(run.prompts, run.places, strict=True)
+        ]
+        self.embeddings = [run.model.prompts.encode([own[slot] for own in texts]) for slot in range(self.slots)]
+        if round(method.bootstrap * len(run.steps)):
+            self.backgrounds = constant_backgrounds(run)
+            self.noise = gaussian(self.backgrounds.shape[1:], run.generators, self.backgrounds)
+
+    def predict(self, latents: Tensor, step: Step, denoiser: Denoiser, request: Request) -> Prediction:
+        active = self.targets.active(step)
+        if not any(active):
+            return denoiser.predict(latents, step, request)
+        weights = self._weights(active)
+        sources = self._sources(latents, step)
+        apart = request != Request()  # edits and losses are about the whole prompt: it then runs by itself
+        whole = denoiser.predict(latents, step, request) if apart else None
+        outputs = self._outputs(latents, sources, step, denoiser, whole)
+        fused = (weights * torch.stack(outputs)).sum(dim=0) / weights.sum(dim=0)
+        return Prediction(finite(fused, step), whole.gradients if whole else ())
+
+    def _outputs(
+        self, latents: Tensor, sources: list[Tensor], step: Step, denoiser: Denoiser, whole: Prediction | None
+    ) -> list[Float[Tensor, "b c h w"]]:
+        """Predictions with CFG, the whole prompt's first, all in one batch; equal unconditional inputs run once."""
+        inputs, texts = list(sources), list(self.embeddings)
+        if whole is None:
+            inputs, texts = [latents, *inputs], [denoiser.positive, *texts]
+        distinct = [latents] if all(source is latents for source in sources) else inputs
+        empty = distinct if denoiser.scale != 1 else []
+        embeddings = Embedding.cat([*texts, *(denoiser.negative for _ in empty)])
+        made = denoiser.forward(torch.cat([*inputs, *empty]), step, embeddings).split(len(latents))
+        outputs = list(made[: len(inputs)])
+        if empty:
+            unconditional = [made[len(inputs)]] * len(inputs) if len(empty) == 1 else made[len(inputs) :]
+            pairs = zip(unconditional, outputs, strict=True)
+            outputs = [without + denoiser.scale * (conditional - without) for without, conditional in pairs]
+        return outputs if whole is None else [whole.output, *outputs]
+
+    def _sources(self, latents: Tensor, step: Step) -> list[Float[Tensor, "b c h w"]]:
+        """Each slot's input: the latents, while bootstrapping on a constant background."""
+        if not self.run.within(step, self.method.bootstrap):
+            return [latents] * self.slots
+        picks = [int(torch.randint(len(COLOURS), (), generator=source)) for source in self.run.generators]
+        signal, noise = self.run.schedule.level(step.index)
+        around = signal * self.backgrounds[picks] + noise * self.noise
+        masks = [self._slot(self.run.places, slot) for slot in range(self.slots)]
+        return [mask * latents + (1 - mask) * around for mask in masks]
+
+    def _weights(self, active: tuple[tuple[Place, ...], ...]) -> Float[Tensor, "slots b 1 h w"]:
+        """How much the whole prompt (first) and each slot count per cell: a region that rests leaves its place to it."""
+        guided = {id(place) for places in active for place in places}
+        slots = []
+        for slot in range(self.slots):
+            on = [slot < len(own) and id(own[slot]) in guided for own in self.run.places]
+            slots.append(self._slot(self.run.places, slot) * torch.tensor(on)[:, None, None, None].to(self._like()))
+        rest = (1 - sum(slots)).clamp(min=0)
+        scaled = [
+            mask
+            * torch.tensor([own[slot].region.weight if slot < len(own) else 1.0 for own in self.run.places]).to(mask)[
+                :, None, None, None
+            ]
+            for slot, mask in enumerate(slots)
+        ]
+        return torch.stack([rest, *scaled])
+
+    def _slot(self, places: tuple[tuple[Place, ...], ...], slot: int) -> Float[Tensor, "b 1 h w"]:
+        """The masks of the samples' places number `slot` on the latent grid; zeros where a sample has fewer."""
+        size = self.run.size
+        return torch.stack(
+            [
+                self.targets.masks([own[slot]], size) if slot < len(own) else self._like().new_zeros((1, *size))
+                for own in places
+            ]
+        )
+
+    def _like(self) -> Tensor:
+        return torch.empty(0, device=self.run.model.device, dtype=self.run.model.working_dtype)
+
+
+def own_prompt(run: Run, prompt: str, place: Place) -> str:
+    """What a region is predicted with: its prompt, else its words."""
+    region = place.region
+    if region.prompt is not None:
+        return region.prompt
+    if isinstance(region.words, str):
+        return region.words
+    prompts = run.model.prompts
+    pieces = prompts.pieces(prompt)
+    return str(prompts.tokenizers[0].decode([pieces[token - 1] for token in place.tokens])).strip()
+
+
+def constant_backgrounds(run: Run) -> Float[Tensor, "colours c h w"]:
+    """Latents of pictures of one colour each."""
+    height, width = (side * run.model.factor for side in run.size)
+    pictures = [torch.tensor(colour).view(1, 3, 1, 1).expand(1, 3, height, width) for colour in COLOURS]
+    return torch.cat([run.model.encode(picture) for picture in pictures])

@@ -1,0 +1,123 @@
+"""Guidance by a segmentation network: Eq. 1 and "LDM w/ External Classifier" of the ZestGuide paper (Couairon et al. 2023),
+after "Universal Guidance for Diffusion Models" (Bansal et al. 2023).
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from ..diffusion.attention import Maps
+from ..diffusion.denoiser import Denoiser, Loss, Request
+from ..diffusion.schedule import Step
+from ..errors import UsageError
+from .base import Guidance, Member, Run
+from .checks import number, share
+from .regions import Place
+from .targets import Targets
+
+
+@dataclass(frozen=True)
+class SegmenterGuidance(Guidance):
+    """Guidance by the gradient of a segmentation network's cross-entropy on the decoded estimate of x0.
+
+    Args:
+        network: any `torch.nn.Module` from pictures (b, 3, H, W) in [0, 1] to class logits (b, classes, h, w); None
+            takes the embedded model's own segmenter.
+        classes: words of regions -> class index; None takes the network's `classes`, names in order.
+        background: class wanted outside all regions; None wants nothing there.
+        scale: of the gradient of the mean cross-entropy, >= 0.
+        fraction: share of the steps that are guided, from the first.
+    """
+
+    network: Any = None
+    classes: Mapping[str, int] | None = None
+    background: int | None = None
+    scale: float = 100.0
+    fraction: float = 0.5
+
+    def __post_init__(self) -> None:
+        number(self, "scale", self.scale, 0)
+        share(self, "fraction", self.fraction)
+
+    def member(self, run: Run) -> Member | None:
+        targets = Targets(run, self.fraction)
+        if self.scale == 0 or targets.idle:
+            return None
+        network = self.network
+        if network is None:
+            from ..toybox.segmenter import load_segmenter
+
+            network = load_segmenter("guide")
+        classes = self.classes
+        if classes is None:
+            classes = {name: index for index, name in enumerate(network.classes)}
+        wanted = {id(place): class_of(place, classes) for places in run.places for place in places}
+        return _Member(self, run, targets, network.to(run.model.device).eval().requires_grad_(False), wanted)
+
+
+@dataclass(frozen=True)
+class _Member(Member):
+    method: SegmenterGuidance
+    run: Run
+    targets: Targets
+    network: Any
+    wanted: dict[int, int]
+
+    def request(self, step: Step) -> Request:
+        active = self.targets.active(step)
+        if not any(active):
+            return Request()
+
+        def loss(maps: Maps, latents: Tensor, output: Tensor | None) -> Float[Tensor, " b"]:
+            assert output is not None
+            model = self.run.model
+            pixels = model.decode_with_grad(self.run.schedule.clean(latents, output, step))
+            weights = next(self.network.parameters())
+            logits = self.network(((pixels + 1) / 2).clamp(0, 1).to(weights.dtype)).to(latents.dtype)
+            pairs = zip(logits, active, strict=True)
+            return torch.stack([self._sample(rows, places) for rows, places in pairs])
+
+        return Request(losses=(Loss(loss, needs_output=True),))
+
+    def adjust(
+        self, output: Tensor, gradient: Tensor, latents: Tensor, step: Step, denoiser: Denoiser
+    ) -> Float[Tensor, "b c h w"]:
+        """Eq. 1: the noise estimate minus sqrt(1 - alpha-bar) times the gradient of log p."""
+        schedule = self.run.schedule
+        noise = schedule.level(step.index)[1]
+        epsilon = schedule.epsilon(latents, output, step) + noise * self.method.scale * gradient
+        return schedule.from_epsilon(latents, epsilon, step)
+
+    def _sample(self, logits: Float[Tensor, "classes h w"], places: Sequence[Place]) -> Float[Tensor, ""]:
+        """Mean cross-entropy to the regions' classes, each region's pixels counting by its weight."""
+        if not places:
+            return logits.sum() * 0
+        masks = self.targets.masks(places, (logits.shape[1], logits.shape[2])).to(logits)
+        target = torch.zeros_like(logits)
+        for mask, weight, place in zip(masks, self.targets.weights(places).to(logits), places, strict=True):
+            target[self.wanted[id(place)]] += weight * mask
+        if self.method.background is not None:
+            target[self.method.background] += 1 - masks.amax(dim=0)
+        counts = target.sum()
+        return -(target * F.log_softmax(logits, dim=0)).sum() / counts
+
+
+def class_of(place: Place, classes: Mapping[str, int]) -> int:
+    """The class of a region's words.
+
+    Raises:
+        UsageError: the map does not hold them.
+    """
+    words = place.region.words
+    if isinstance(words, str) and words in classes:
+        return classes[words]
+    near = difflib.get_close_matches(str(words), classes, n=3, cutoff=0.4) or list(classes)[:5]
+    raise UsageError(f"The segmenter has no class for the words {words!r}; near ones are {', '.join(near)}.")

@@ -1,0 +1,86 @@
+"""The regions of a run as the members of methods see them: which are guided at a step, and where on a grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from ..diffusion.schedule import Step
+from ..errors import UsageError
+from .base import Run
+from .regions import Place, as_set, membership, on_grid
+
+AREA = 0.25
+"""Share of the picture from which on a region needs no help by its area."""
+
+
+class Targets:
+    """The places of every sample of a run, on the model's device.
+
+    Raises:
+        UsageError: a mask whose aspect is not the picture's.
+    """
+
+    def __init__(self, run: Run, fraction: float) -> None:
+        self.run, self.fraction = run, fraction
+        self.columns = tuple(sorted({token for places in run.places for place in places for token in place.tokens}))
+        self._pooled: dict[tuple[int, tuple[int, int], bool], Tensor] = {}
+        for places in run.places:
+            for place in places:
+                check_aspect(place, run.size)
+
+    @property
+    def idle(self) -> bool:
+        """Whether no region is ever guided: it would be at the first step."""
+        return not any(self.active(self.run.steps[0]))
+
+    def active(self, step: Step) -> tuple[tuple[Place, ...], ...]:
+        """Per sample, the places that are guided at `step`."""
+        return tuple(
+            tuple(
+                place
+                for place in places
+                if self.run.within(step, self.fraction if place.region.fraction is None else place.region.fraction)
+            )
+            for places in self.run.places
+        )
+
+    def masks(self, places: Sequence[Place], grid: tuple[int, int], binary: bool = False) -> Float[Tensor, "r h w"]:
+        """How much each cell belongs to each place, or with `binary` whether it does."""
+        return torch.stack([self._mask(place, grid, binary) for place in places])
+
+    def _mask(self, place: Place, grid: tuple[int, int], binary: bool) -> Float[Tensor, "h w"]:
+        key = (id(place), grid, binary)
+        if key not in self._pooled:
+            mask = place.mask[None]
+            cells = as_set(on_grid(mask, grid)) if binary else membership(mask, grid)
+            self._pooled[key] = cells[0].to(self.run.model.device, self.run.model.working_dtype)
+        return self._pooled[key]
+
+    def weights(self, places: Sequence[Place]) -> Float[Tensor, " r"]:
+        """The regions' weights."""
+        values = [place.region.weight for place in places]
+        return torch.tensor(values, device=self.run.model.device, dtype=self.run.model.working_dtype)
+
+    def boosts(self, places: Sequence[Place], area: float) -> Float[Tensor, " r"]:
+        """(`AREA` / a) ** area for a region that covers a share a of the picture, at least 1: help for small regions."""
+        shares = [max(float((place.mask >= 0.5).float().mean()), 1 / place.mask.numel()) for place in places]
+        values = [max(1.0, AREA / share) ** area for share in shares]
+        return torch.tensor(values, device=self.run.model.device, dtype=self.run.model.working_dtype)
+
+
+def check_aspect(place: Place, size: tuple[int, int]) -> None:
+    """Refuse a mask that, brought to the latents' grid, would be stretched by more than a cell.
+
+    Raises:
+        UsageError: it would.
+    """
+    (height, width), (rows, columns) = place.mask.shape, size
+    if abs(height * columns / width - rows) > 1 and abs(width * rows / height - columns) > 1:
+        raise UsageError(
+            f"The mask of region {place.region.words!r} is {width} x {height}, of another shape than the picture, whose "
+            f"latents are {columns} x {rows}; draw it on a canvas of the picture's shape."
+        )

@@ -1,0 +1,132 @@
+"""ZestGuide, "Zero-shot spatial layout conditioning for text-to-image diffusion models" (Couairon et al., ICCV 2023).
+
+A segmentation is read from the attention of the very forward that predicts the noise; after the step the latents move
+down the gradient of its cross-entropy to the layout. The paper's tables run it together with paint-with-words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+from ..diffusion.attention import Layer, Maps
+from ..diffusion.denoiser import Denoiser, Loss, Request
+from ..diffusion.schedule import Step
+from .base import Guidance, Member, Run
+from .checks import number, share
+from .layers import Layers, choose
+from .regions import Place
+from .targets import Targets
+
+
+def zest_loss(
+    estimated: Float[Tensor, "regions H W"],
+    target: Float[Tensor, "regions H W"],
+    weights: Float[Tensor, " regions"] | None = None,
+    inside: Float[Tensor, " regions"] | None = None,
+) -> Float[Tensor, ""]:
+    """Eq. 4: binary cross-entropy of the estimated masks, and of them divided by their maximum, summed over regions.
+
+    The maximum is a constant, and the pixel that attains it adds its value to the second term but no gradient: where
+    it lies outside the target that gradient would drown every other.
+
+    Args:
+        estimated: in [0, 1].
+        target: 0 or 1.
+        weights: of the regions; default 1 each.
+        inside: weights of the pixels inside each region; default 1 each.
+    """
+    peak = estimated.detach().amax(dim=(1, 2), keepdim=True)
+    scaled = torch.where(estimated.detach() == peak, torch.ones_like(estimated), estimated / peak.clamp(min=1e-12))
+    pixels = F.binary_cross_entropy(estimated.clamp(0, 1), target, reduction="none") + F.binary_cross_entropy(
+        scaled.clamp(0, 1), target, reduction="none"
+    )
+    if inside is not None:
+        pixels = pixels * (1 + target * (inside[:, None, None] - 1))
+    regions = pixels.mean(dim=(1, 2))
+    return (regions if weights is None else weights * regions).sum()
+
+
+def estimate(
+    maps: Sequence[Float[Tensor, "heads h w tokens"]], words: Sequence[Sequence[int]], grid: tuple[int, int]
+) -> Float[Tensor, "regions H W"]:
+    """Eq. 3: attention brought to `grid` bilinearly, mean over all heads of all layers, sum over a segment's words."""
+    resized = [F.interpolate(layer.movedim(-1, 1), grid, mode="bilinear", align_corners=False) for layer in maps]
+    mean = torch.cat(resized).mean(dim=0)
+    return torch.stack([mean[list(tokens)].sum(dim=0) for tokens in words])
+
+
+@dataclass(frozen=True)
+class Zest(Guidance):
+    """ZestGuide.
+
+    Args:
+        strength: eta of Eq. 5, >= 0.
+        fraction: tau, share of the steps that are guided, from the first.
+        layers: depths and names of cross-attention layers, or "all"; at 512 x 512 the depths 1 and 2 are the paper's
+            32 x 32 and 16 x 16. No gradient runs through what lies behind the last one.
+        area: help for regions below a quarter of the picture, 0 (the paper) to 1: pixels inside count
+            (0.25 / share of the picture) ** area times.
+    """
+
+    strength: float = 1.0
+    fraction: float = 0.5
+    layers: Layers = (1, 2)
+    area: float = 0.0
+
+    def __post_init__(self) -> None:
+        number(self, "strength", self.strength, 0)
+        share(self, "fraction", self.fraction)
+        share(self, "area", self.area)
+
+    def member(self, run: Run) -> Member | None:
+        targets = Targets(run, self.fraction)
+        if self.strength == 0 or targets.idle:
+            return None
+        layers = choose(run.model, self.layers)
+        return _Member(self, run, targets, layers, max(layer.grid(run.size) for layer in layers))
+
+
+@dataclass(frozen=True)
+class _Member(Member):
+    method: Zest
+    run: Run
+    targets: Targets
+    layers: tuple[Layer, ...]
+    grid: tuple[int, int]
+
+    def request(self, step: Step) -> Request:
+        active = self.targets.active(step)
+        if not any(active):
+            return Request()
+        loss = Loss(
+            lambda maps, latents, output: torch.stack(
+                [self._sample(maps, sample, places) for sample, places in enumerate(active)]
+            ),
+            self.layers,
+            self.targets.columns,
+        )
+        return Request(losses=(loss,))
+
+    def settle(self, latents: Tensor, gradient: Tensor, step: Step, denoiser: Denoiser) -> Float[Tensor, "b c h w"]:
+        """Eq. 5; a zero gradient moves nothing."""
+        largest = gradient.abs().amax(dim=(1, 2, 3), keepdim=True)
+        unit = gradient / torch.where(largest > 0, largest, torch.ones_like(largest))
+        return latents - self.method.strength * self.run.schedule.level(step.index)[1] * unit
+
+    def _sample(self, maps: Maps, sample: int, places: Sequence[Place]) -> Float[Tensor, ""]:
+        layers = [maps.layers[layer.name][sample] for layer in self.layers]
+        if not places:
+            return layers[0].new_zeros(())
+        estimated = estimate(layers, [maps.positions(place.tokens) for place in places], self.grid)
+        return zest_loss(
+            estimated,
+            self.targets.masks(places, self.grid, binary=True),
+            self.targets.weights(places),
+            self.targets.boosts(places, self.method.area),
+        )

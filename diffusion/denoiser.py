@@ -161,10 +161,9 @@ class Denoiser:
         readers = (*request.losses, *request.watches)
         if not (request.scores or request.probabilities or readers):
             return None
-        last = max(
-            (layer for reader in readers for layer in reader.layers), key=lambda layer: layer.order, default=None
-        )
-        open_end = any(loss.needs_output for loss in request.losses) or not request.losses
+        differentiated = (layer for loss in request.losses for layer in loss.layers)
+        last = max(differentiated, key=lambda layer: layer.order, default=None)
+        open_end = any(loss.needs_output for loss in request.losses)
         return Opening(
             size=(latents.shape[-2], latents.shape[-1]),
             rows=rows,

@@ -6,7 +6,7 @@
                  {"words": "grass", "points": [[0, 380], [511, 380]], "radius": 8}]}
 
 `size` is [width, height], and x runs before y throughout the file: coordinates are pixels of that size, or fractions of
-the picture (0 to 1) where no size is given.
+the picture (0 to 1; a radius of its shorter side) where the file has no size.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from pydantic_core import ErrorDetails
 
 CANVAS = (512, 512)
-"""(height, width) on which relative shapes are drawn; they stretch to whatever picture is made."""
+"""(height, width) on which relative shapes are drawn where nobody knows the picture's size."""
 
 FINE = 4
 """Samples per pixel and side by which a polygon's coverage of a pixel is measured."""
@@ -46,7 +46,7 @@ class Layout:
     prompt: str
     regions: tuple[Region, ...]
     size: tuple[int, int] | None = None
-    """(height, width) of the picture in pixels; None: the model's own."""
+    """(height, width) of the picture in pixels; None: the model's own, which is taken to be square."""
     warnings: tuple[str, ...] = ()
 
 
@@ -108,8 +108,10 @@ class _File(_Stated):
     regions: Annotated[list[_Shape], Field(min_length=1)]
 
 
-def read_layout(path: str | PathLike[str]) -> Layout:
+def read_layout(path: str | PathLike[str], size: tuple[int, int] | None = None) -> Layout:
     """A layout.json as in this file's head; mask files are named relative to it, white where the words belong.
+
+    `size` is the picture's (height, width) where neither the file nor a mask in it has one.
 
     Raises:
         UsageError: the file is missing or no layout: broken JSON, an unknown key, a region that is empty or outside
@@ -125,17 +127,10 @@ def read_layout(path: str | PathLike[str]) -> Layout:
         raise UsageError(f"The layout {path} is not text in UTF-8; save it as JSON.") from error
     except ValidationError as error:
         raise UsageError(f"The layout {path} has a mistake: {_sentence(error.errors()[0])}.") from error
-    size = None if stated.size is None else stated.size[::-1]
-    masks = {shape.mask: _read_mask(path.parent / shape.mask) for shape in stated.regions if shape.mask is not None}
-    for name, mask in masks.items():
-        size = size or (mask.shape[0], mask.shape[1])
-        if mask.shape != size:
-            raise UsageError(
-                f"The mask {path.parent / str(name)} is {mask.shape[1]} x {mask.shape[0]} pixels and the layout "
-                f"{size[1]} x {size[0]}; give one of the same size."
-            )
-    canvas = size or CANVAS
-    scale = (float(canvas[1]), float(canvas[0])) if stated.size is None else (1.0, 1.0)
+    masks = _read_masks(path.parent, stated)
+    known = stated.size[::-1] if stated.size else next((mask.shape for mask in masks.values()), size)
+    canvas = known or CANVAS
+    scale = (1.0, 1.0) if stated.size else (float(canvas[1]), float(canvas[0]))
     for shape in stated.regions:
         _check_inside(shape, stated.size)
     regions = tuple(
@@ -149,7 +144,7 @@ def read_layout(path: str | PathLike[str]) -> Layout:
         )
         for shape in stated.regions
     )
-    return Layout(stated.prompt, regions, size, _overlaps(regions))
+    return Layout(stated.prompt, regions, known, _overlaps(regions))
 
 
 def read_colour_layout(path: str | PathLike[str], words: Mapping[str, str], prompt: str) -> Layout:
@@ -267,6 +262,19 @@ def _open(path: Path) -> Image:
             return ImageOps.exif_transpose(picture)
     except (OSError, ValueError, SyntaxError) as error:  # Pillow raises SyntaxError for broken PNG
         raise PhotoError(f"The picture {path} of the layout cannot be read: {error}.") from error
+
+
+def _read_masks(folder: Path, stated: _File) -> dict[str, Mask]:
+    """The mask files by name, all of one size: the layout's, if it states one."""
+    masks = {shape.mask: _read_mask(folder / shape.mask) for shape in stated.regions if shape.mask is not None}
+    for name, mask in masks.items():
+        height, width = stated.size[::-1] if stated.size else next(iter(masks.values())).shape
+        if mask.shape != (height, width):
+            raise UsageError(
+                f"The mask {folder / name} is {mask.shape[1]} x {mask.shape[0]} pixels and the layout "
+                f"{width} x {height}; give one of the same size."
+            )
+    return masks
 
 
 def _read_mask(path: Path) -> Mask:

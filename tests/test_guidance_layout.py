@@ -65,6 +65,15 @@ def test_relative_shapes_equal_shapes_in_pixels(tmp_path: Path) -> None:
         np.testing.assert_array_equal(mask_of(relative, number), mask_of(pixels, number))
 
 
+def test_relative_shapes_are_drawn_in_the_shape_of_the_picture(tmp_path: Path) -> None:
+    disc = {"words": "cup", "points": [[0.5, 0.5]], "radius": 0.25}
+    layout = read_layout(written(tmp_path, [disc]), (60, 100))
+    assert layout.size == (60, 100)
+    assert mask_of(layout).shape == (60, 100)
+    assert mask_of(layout).sum() == pytest.approx(np.pi * 15**2, rel=0.01)
+    assert read_layout(written(tmp_path, [BOX], size=[8, 6]), (60, 100)).size == (6, 8)
+
+
 @given(st.floats(0, 20), st.floats(0, 20))
 def test_coverage_measures_the_interval(one: float, other: float) -> None:
     low, high = sorted((one, other))

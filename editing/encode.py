@@ -67,6 +67,7 @@ def _jpeg_options(photo: "Photo", quality: int | None) -> dict[str, Any]:
 
 def _png_options(photo: "Photo", settings: dict[str, Any] | None) -> dict[str, Any]:
     options = {"icc_profile": photo.icc, "pnginfo": _texts(photo, settings), **_resolution(photo)}
+    options["compress_level"] = 4  # half the time of Pillow's 6 for a file 0 to 4 % larger (coffee, rocket)
     if photo.metadata.exif:
         options["exif"] = photo.metadata.exif
     if photo.palette is not None and photo.alpha is not None:

@@ -7,6 +7,7 @@ from os import PathLike
 from pathlib import Path
 from threading import Lock
 from typing import IO, TYPE_CHECKING, Any
+from warnings import catch_warnings, simplefilter
 
 import numpy as np
 from jaxtyping import Bool, Shaped, UInt8
@@ -66,7 +67,8 @@ class Photo:
                 raise PhotoError(f"{path} {wrong}")
             if path.stat().st_size == 0:
                 raise PhotoError(f"{path} is empty: it has no bytes")
-            with path.open("rb") as file:
+            with path.open("rb") as file, catch_warnings():
+                simplefilter("ignore")  # what decoders murmur about a file: either it is read or the error says why not
                 return replace(_decoded(file, str(path), frame, max_pixels), path=path)
         except (InlayError, MemoryError):
             raise

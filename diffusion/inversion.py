@@ -30,7 +30,7 @@ class Upward:
     def advance(self, latents: Tensor, output: Tensor, step: Step) -> Tensor:
         """Latents at `step.index` whose DDIM step lands on `latents`, which are at `step.index + 1`."""
         schedule = self.denoiser.schedule
-        signal, noise = schedule.level(step.index)
+        signal, noise = schedule.assumed(step)
         next_signal, next_noise = schedule.level(step.index + 1)
         a, guess = next_signal / signal, latents
         b = next_noise - a * noise

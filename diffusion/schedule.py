@@ -79,6 +79,8 @@ class Schedule:
     def __init__(self, name: str, config: dict[str, Any], count: int, first: int = 0) -> None:
         cls = scheduler_class(name)
         self.name = name
+        if count < 1:
+            raise UsageError(f"The scheduler {name} cannot run {count} steps; give at least 1.")
         self.scheduler = cls.from_config({**config, "clip_sample": False, "thresholding": False})
         try:
             self.scheduler.set_timesteps(count)
@@ -101,6 +103,17 @@ class Schedule:
     def level(self, index: int) -> tuple[float, float]:
         """(signal, noise) of the latents at boundary `index`: `first` is the start, `count` where the last step lands."""
         return self._levels[index]
+
+    def assumed(self, step: Step) -> tuple[float, float]:
+        """(signal, noise) that the sampler takes a step's latents to have: the level of the timestep.
+
+        The same as `level(step.index)`, but for DDIM on timesteps that are not 1000 // N apart (spacings "trailing" and
+        "linspace"), where each step lands beside the next listed timestep.
+        """
+        if hasattr(self.scheduler, "sigmas"):
+            return self.level(step.index)
+        square = float(self.scheduler.alphas_cumprod[step.timestep])
+        return square**0.5, (1 - square) ** 0.5
 
     def begin(self, noise: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Latents at the first boundary for generation from nothing, scaled as the sampler itself wants its noise."""
@@ -141,13 +154,15 @@ class Schedule:
         """One sampler step from boundary `step.index` to the next, VP latents in and out."""
         scaled = self.name in SIGMA_SCALED
         sample = latents / self.level(step.index)[0] if scaled else latents
-        extra = {"generator": list(generators)} if self._takes_generator else {}
+        extra: dict[str, Any] = {"generator": list(generators)} if self._takes_generator else {}
+        if self.name == "lms":  # it counts its order from boundary 0, also when entered later
+            extra["order"] = min(4, step.index - self.first + 1)
         moved = self.scheduler.step(output, step.timestep, sample, return_dict=False, **extra)[0]
         return (moved * self.level(step.index + 1)[0] if scaled else moved).to(latents.dtype)
 
     def clean(self, latents: Tensor, output: Tensor, step: Step) -> Float[Tensor, "b c h w"]:
         """The estimate of x0 from a prediction at `step`."""
-        signal, noise = self.level(step.index)
+        signal, noise = self.assumed(step)
         if self.prediction_type == "epsilon":
             return (latents - noise * output) / signal
         if self.prediction_type == "v_prediction":
@@ -156,14 +171,14 @@ class Schedule:
 
     def epsilon(self, latents: Tensor, output: Tensor, step: Step) -> Float[Tensor, "b c h w"]:
         """The noise estimate from a prediction at `step`."""
-        signal, noise = self.level(step.index)
+        signal, noise = self.assumed(step)
         if self.prediction_type == "epsilon":
             return output
         return (latents - signal * self.clean(latents, output, step)) / noise
 
     def from_epsilon(self, latents: Tensor, epsilon: Tensor, step: Step) -> Float[Tensor, "b c h w"]:
         """A noise estimate in the model's own prediction type: the inverse of `epsilon`."""
-        signal, noise = self.level(step.index)
+        signal, noise = self.assumed(step)
         if self.prediction_type == "epsilon":
             return epsilon
         clean = (latents - noise * epsilon) / signal

@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
 
+from ..diffusion.model import quiet_libraries
 from ..errors import ModelError
 from .weights import local_weights, torch_hub_weights
 
@@ -63,8 +64,12 @@ class JudgeFeatures:
         self.network = load_segmenter("judge")
 
     def features(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, " d"]:
+        seen: list[torch.Tensor] = []
+        hook = self.network.network.head.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
         with torch.no_grad():
-            return self.network.features(_tensor(image)).mean(dim=(-2, -1))[0].numpy()
+            self.network(_tensor(image))
+        hook.remove()
+        return seen[0].mean(dim=(-2, -1))[0].numpy()
 
 
 class InceptionFeatures:
@@ -97,8 +102,9 @@ class Clip:
         folder = local_weights(model)
         self.name = f"CLIP {Path(model).name}"
         try:
-            self.network: Any = CLIPModel.from_pretrained(folder).eval()  # type: ignore[no-untyped-call]
-            self.processor: Any = CLIPProcessor.from_pretrained(folder)
+            with quiet_libraries():
+                self.network: Any = CLIPModel.from_pretrained(folder).eval()  # type: ignore[no-untyped-call]
+                self.processor: Any = CLIPProcessor.from_pretrained(folder)
         except (OSError, ValueError) as error:
             raise ModelError(f"{model} is not a CLIP model with its processor; name another.") from error
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from jaxtyping import UInt8
 from PIL import Image, PngImagePlugin
 
@@ -22,8 +23,8 @@ from ..errors import PhotoError
 from .protocols import Scene
 
 if TYPE_CHECKING:
-    from ..editing import Editor
-    from ..guidance import Guidance
+    from ..editing.editor import Editor
+    from ..guidance.base import Guidance
 
 FIELD = "inlay-evaluation"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
@@ -94,7 +95,7 @@ class Maker:
 
     def _make(self, scene: Scene, seed: int) -> UInt8[np.ndarray, "h w 3"]:
         from ..editing.photo import Photo
-        from ..guidance import Region
+        from ..guidance.regions import Region, on_grid
 
         options: dict[str, Any] = {"guidance": self.guidance, "steps": self.settings.steps, "seed": seed}
         if self.settings.guidance_scale is not None:
@@ -104,13 +105,15 @@ class Maker:
             photo = Photo.open(scene.picture.file)
             made = self.editor.edit(photo, placement.segment.mask, scene.prompt, words=placement.words, **options)
         else:
-            regions = [Region(placement.segment.mask, placement.words) for placement in scene.placements]
             size = canvas(scene, self.editor.model.native_size, self.editor.model.grid)
+            masks = on_grid(torch.from_numpy(np.stack(scene.masks)).float(), size).clamp(0, 1)
+            words = [placement.words for placement in scene.placements]
+            regions = [Region(mask, phrase) for mask, phrase in zip(masks, words, strict=True)]
             made = self.editor.generate(scene.prompt, regions=regions, size=size, **options)
         return made.images[0].pixels
 
     def _key(self, scene: Scene, seed: int) -> str:
-        masks = [hashlib.sha256(placement.segment.mask.tobytes()).hexdigest() for placement in scene.placements]
+        masks = [hashlib.sha256(mask.tobytes()).hexdigest() for mask in scene.masks]
         words = [placement.words for placement in scene.placements]
         photo = hashlib.sha256(scene.picture.file.read_bytes()).hexdigest() if self.settings.edit else None
         settings = [version("inlay"), self.editor.model.fingerprint, repr(self.guidance), repr(self.settings), seed]
@@ -118,7 +121,7 @@ class Maker:
 
 
 def canvas(scene: Scene, native: tuple[int, int], grid: int) -> tuple[int, int]:
-    """(H, W) to generate at: the picture's aspect, about the model's native area, divisible by its grid."""
+    """(H, W) to generate at: about the picture's aspect and the model's native area, divisible by its grid."""
     height, width = scene.placements[0].segment.rle["size"]
     scale = (native[0] * native[1] / (height * width)) ** 0.5
     return max(grid, round(height * scale / grid) * grid), max(grid, round(width * scale / grid) * grid)

@@ -1,9 +1,8 @@
-"""Methods by name: `zest`, with parameters `zest:fraction=0.25:strength=1`, together `zest+paint-with-words`.
+"""Methods with their parameters in one word: `zest:fraction=0.25+paint-with-words:strength=0.2`.
 
 A sweep is a method one of whose values is a list: `zest:fraction=0.1,0.25,0.5+paint-with-words`.
 """
 
-import dataclasses
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -14,14 +13,21 @@ if TYPE_CHECKING:
 
 
 def parse_method(text: str) -> "Guidance":
-    """The guidance that a name stands for; `plain` is classifier-free guidance alone.
+    """The guidance that a word stands for; see `inlay.guidance.METHODS` for the names.
 
-    Raises UsageError for an unknown method or parameter, or a value of another type than the parameter's default.
+    Raises UsageError for an unknown method or parameter, or a value that it cannot have.
     """
-    from ..guidance import Chain
+    from ..guidance import method
 
-    methods = tuple(_parse_one(part) for part in text.split("+"))
-    return methods[0] if len(methods) == 1 else Chain(methods)
+    names: list[str] = []
+    values: dict[str, Any] = {}
+    for part in text.split("+"):
+        name, *assignments = part.split(":")
+        names.append(name)
+        for assignment in assignments:
+            parameter, _, value = assignment.partition("=")
+            values[f"{name}.{parameter}"] = _value(value)
+    return method("+".join(names), **values)
 
 
 def expand_sweep(text: str) -> list[str]:
@@ -32,29 +38,10 @@ def expand_sweep(text: str) -> list[str]:
     return [text.replace(lists[0], value, 1) for value in lists[0].split(",")]
 
 
-def _parse_one(text: str) -> "Guidance":
-    from ..guidance import METHODS, Guidance
-
-    name, *assignments = text.split(":")
-    methods = {"plain": Guidance, **METHODS}
-    if name not in methods:
-        raise UsageError(f"There is no method '{name}'; choose from {', '.join(methods)}.")
-    method = methods[name]
-    parameters = {field.name: field for field in dataclasses.fields(method)}
-    values: dict[str, Any] = {}
-    for assignment in assignments:
-        parameter, _, value = assignment.partition("=")
-        if parameter not in parameters:
-            known = ", ".join(parameters) or "none"
-            raise UsageError(f"{name} has no parameter '{parameter}'; it has {known}.")
-        values[parameter] = _value(value)
-    return method(**values)
-
-
 def _value(text: str) -> Any:
     for kind in (int, float):
         try:
             return kind(text)
         except ValueError:
-            pass
+            continue
     return {"true": True, "false": False, "none": None}.get(text.lower(), text)

@@ -45,9 +45,8 @@ def _sheet(systems: Mapping[str, System], scenes: Sequence[Scene]) -> Figure:
 
 def layout_picture(scene: Scene) -> UInt8[np.ndarray, "h w 3"]:
     """The scene's masks in colours, one per place, later over earlier, on light grey."""
-    masks = [placement.segment.mask for placement in scene.placements]
-    picture = np.full((*masks[0].shape, 3), 235, dtype=np.uint8)
-    for index, mask in enumerate(masks):
+    picture = np.full((*scene.masks[0].shape, 3), 235, dtype=np.uint8)
+    for index, mask in enumerate(scene.masks):
         picture[mask] = COLOURS[index % len(COLOURS)]
     return picture
 

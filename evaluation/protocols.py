@@ -49,6 +49,10 @@ class Scene:
     def name(self) -> str:
         return self.picture.file.stem
 
+    @property
+    def masks(self) -> list[Bool[np.ndarray, "h w"]]:
+        return [placement.segment.mask for placement in self.placements]
+
     def class_masks(self) -> dict[str, Bool[np.ndarray, "h w"]]:
         """The masks of a class's places, merged: what a perfect segmentation of a perfect image says."""
         masks: dict[str, Bool[np.ndarray, "h w"]] = {}

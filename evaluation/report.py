@@ -67,7 +67,6 @@ COLUMNS: Mapping[str, Callable[[Row], str | None]] = {
     "background changed": lambda row: None if row.changed is None else f"{row.changed:.2%}",
     "seconds": lambda row: _number(row.seconds, 2),
     "UNet evaluations": lambda row: _number(row.unet_calls, 1),
-    "failed": lambda row: str(len(row.failed)) if row.failed else None,
 }
 
 
@@ -86,9 +85,12 @@ def markdown(table: Table, plot: bool = False) -> str:
         "excludes 0.\n\n" + _difference_matrix([row.method for row in table.rows], table.differences),
         "## IoU per class (pooled)\n\n" + _classes(table.rows),
     ]
-    failures = [f"- {row.method}, {image}: {reason}" for row in table.rows for image, reason in row.failed.items()]
-    if failures:
-        parts.append("## Images that were not made\n\n" + "\n".join(failures))
+    if table.failures:
+        lines = [
+            f"- `{name}`: {len(reasons)}; the first, {next(iter(reasons))}: {next(iter(reasons.values()))}"
+            for name, reasons in table.failures.items()
+        ]
+        parts.append("## Images that were not made or scored\n\n" + "\n".join(lines))
     if plot:
         parts.append("![mIoU against Fréchet distance](trade-off.png)")
     return "\n\n".join([*parts, "![contact sheet](sheets/sheet-1.jpg)"]) + "\n"

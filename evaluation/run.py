@@ -22,7 +22,7 @@ from .segmenters import load_segmenter
 from .summary import Made, System, Table, tabulate
 
 if TYPE_CHECKING:
-    from ..editing import Editor
+    from ..editing.editor import Editor
 
 REAL = "real"
 ItemT = TypeVar("ItemT")
@@ -169,6 +169,6 @@ def _sample(scenes: Sequence[Scene], limit: int | None) -> list[Scene]:
 
 
 def _toybox() -> "Editor":
-    from ..editing import Editor
+    from ..editing.editor import Editor
 
     return Editor.from_pretrained("toybox")

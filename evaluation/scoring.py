@@ -63,7 +63,7 @@ class Scorer:
         )
 
     def _background(self, scene: Scene, edited: UInt8[np.ndarray, "h w 3"]) -> tuple[BackgroundFidelity, float | None]:
-        photo, mask = open_image(scene.picture.file), scene.placements[0].segment.mask
+        photo, mask = open_image(scene.picture.file), scene.masks[0]
         lpips = self.lpips.distance(photo, keep_background(photo, edited, mask)) if self.lpips else None
         return background_fidelity(photo, edited, mask), lpips
 

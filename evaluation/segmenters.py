@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Int, UInt8
 from PIL import Image
 
+from ..diffusion.model import quiet_libraries
 from ..errors import ModelError, PhotoError, UsageError
 from .weights import local_weights
 
@@ -78,10 +79,12 @@ class TransformersSegmenter:
         folder = local_weights(name)
         self.name = name
         try:
-            self.processor: Any = AutoImageProcessor.from_pretrained(folder)  # type: ignore[no-untyped-call]
-            self.semantic = type(AutoConfig.from_pretrained(folder)) in AutoModelForSemanticSegmentation._model_mapping
-            family = AutoModelForSemanticSegmentation if self.semantic else AutoModelForUniversalSegmentation
-            self.network: Any = family.from_pretrained(folder).eval()
+            with quiet_libraries():
+                self.processor: Any = AutoImageProcessor.from_pretrained(folder)  # type: ignore[no-untyped-call]
+                config = AutoConfig.from_pretrained(folder)
+                self.semantic = type(config) in AutoModelForSemanticSegmentation._model_mapping
+                family = AutoModelForSemanticSegmentation if self.semantic else AutoModelForUniversalSegmentation
+                self.network: Any = family.from_pretrained(folder).eval()
         except (OSError, ValueError) as error:
             raise ModelError(f"{name} is not a segmentation model of transformers; name another.") from error
         self.classes = {label.lower(): index for index, label in self.network.config.id2label.items()}

@@ -46,13 +46,11 @@ class Row:
     """A method's line of the table.
 
     `miou`: over scenes, each the mean over its classes (and seeds); `pooled_miou`: the mean of `class_iou`, whose
-    pixels are pooled over all images; `frechet`: None where there are too few images; `failed`: why images were not
-    made.
+    pixels are pooled over all images; `frechet`: None where there are too few images.
     """
 
     method: str
     images: int
-    failed: Mapping[str, str]
     miou: Estimate
     pooled_miou: float
     class_iou: Mapping[str, float]
@@ -77,20 +75,26 @@ class Difference:
 
 @dataclass(frozen=True)
 class Table:
-    """What an evaluation found: how it was made, a row per system that has images, differences of every two."""
+    """What an evaluation found.
+
+    `facts`: how it was made; `rows`: one per system that has images; `differences`: of every two of them; `failures`:
+    for each system, why images were not made or scored.
+    """
 
     facts: Mapping[str, Any]
     rows: Sequence[Row]
     differences: Sequence[Difference]
+    failures: Mapping[str, Mapping[str, str]]
 
 
 def tabulate(
     facts: Mapping[str, Any], systems: Mapping[str, System], reference: Float[np.ndarray, "n d"] | None, real: str
 ) -> Table:
     """The table of systems; `reference` are features of the dataset's own images, which are the system named `real`."""
+    failures = {name: system.failed for name, system in systems.items() if system.failed}
     systems = {name: system for name, system in systems.items() if system.made}
     rows = [_row(name, system, None if name == real else reference) for name, system in systems.items()]
-    return Table(facts, rows, _differences(systems))
+    return Table(facts, rows, _differences(systems), failures)
 
 
 def _row(name: str, system: System, reference: Float[np.ndarray, "n d"] | None) -> Row:
@@ -101,7 +105,6 @@ def _row(name: str, system: System, reference: Float[np.ndarray, "n d"] | None) 
     return Row(
         name,
         len(scores),
-        system.failed,
         estimate(list(system.scene_scores().values())),
         fmean(class_iou.values()),
         class_iou,

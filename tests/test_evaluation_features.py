@@ -6,32 +6,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import tiny
 import torch
 from inlay.errors import ModelError
 from inlay.evaluation.features import CLIP, Clip, InceptionFeatures, Lpips, frechet_distance, load_features
 from PIL import Image
+from tiny_networks import tiny_clip
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
-
-
-def tiny_clip(folder: Path) -> Path:
-    """A random CLIP model with its processor, in transformers layout."""
-    from transformers import CLIPConfig, CLIPImageProcessor, CLIPModel, CLIPProcessor
-
-    torch.manual_seed(0)
-    names = tiny.tokenizer(folder / "tokens")
-    small = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 2, "num_attention_heads": 2}
-    ends = {"vocab_size": len(names), "bos_token_id": len(names) - 2, "eos_token_id": len(names) - 1}
-    config = CLIPConfig(
-        text_config={**small, **ends, "max_position_embeddings": 16},
-        vision_config={**small, "image_size": 32, "patch_size": 8},
-        projection_dim=16,
-    )
-    CLIPModel(config).save_pretrained(folder)
-    pictures = CLIPImageProcessor(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
-    CLIPProcessor(pictures, names).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")

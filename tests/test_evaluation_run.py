@@ -1,0 +1,228 @@
+"""Whole evaluations on a tiny random model; label maps written by hand make the scores known."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from coco import CATEGORIES, SIZE, box, thing, write
+from inlay.editing.editor import Editor
+from inlay.errors import UsageError
+from inlay.evaluation import evaluate
+from inlay.evaluation.datasets import open_dataset
+from inlay.evaluation.making import canvas
+from inlay.evaluation.protocols import Scene, select_scenes
+from inlay.evaluation.summary import Table
+from PIL import Image
+from tiny_networks import tiny_clip, tiny_semantic
+
+PICTURES = [
+    ([thing("cat", box(0, 0, 30, 40))], ["a cat"]),
+    ([thing("cat", box(0, 0, 20, 20)), thing("dog", box(30, 10, 60, 40))], ["a dog and a cat"]),
+    ([thing("dog", box(10, 10, 30, 30))], ["the dog"]),
+]
+CAT, DOG = (CATEGORIES.index(name) + 1 for name in ("cat", "dog"))
+
+
+@pytest.fixture
+def editor(models: Any) -> Editor:
+    return Editor(models("sd1"))
+
+
+@pytest.fixture(scope="module")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(tiny_clip(tmp_path_factory.mktemp("clip")))
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    return write(tmp_path / "data", PICTURES)
+
+
+def label_maps(folder: Path, scenes: list[Scene], system: str, label: Any, seed: int = 0) -> Path:
+    """A map per scene: `label(category id, mask)` says what is seen where a category was asked for."""
+    for scene in scenes:
+        labels = np.zeros(SIZE, np.uint8)
+        for category, mask in scene.class_masks().items():
+            labels[label(mask)] = CATEGORIES.index(category) + 1
+        (folder / system / str(seed)).mkdir(parents=True, exist_ok=True)
+        Image.fromarray(labels).save(folder / system / str(seed) / f"{scene.name}.png")
+    return folder
+
+
+def row(table: Table, method: str) -> Any:
+    return next(row for row in table.rows if row.method == method)
+
+
+def test_a_table_end_to_end(editor: Editor, clip: str, dataset: Path, tmp_path: Path) -> None:
+    scenes, _ = select_scenes(open_dataset(dataset), "all")
+    maps = tmp_path / "maps"
+    label_maps(maps, scenes, "real", lambda mask: mask)
+    label_maps(maps, scenes, "plain", lambda mask: mask & False)
+    label_maps(maps, scenes, "masked-attention", lambda mask: mask)
+    label_maps(maps, scenes, "masked-attention_alpha=2", lambda mask: np.roll(mask, 10, axis=1))
+    output = tmp_path / "out"
+    table = evaluate(
+        "generate",
+        dataset,
+        output=output,
+        methods=["plain", "masked-attention"],
+        sweep="masked-attention:alpha=2,2.0",
+        editor=editor,
+        segmenter=str(maps),
+        features=clip,
+        clip=clip,
+        steps=2,
+    )
+    assert (row(table, "real").miou.mean, row(table, "real").frechet) == (1, None)
+    assert (row(table, "plain").miou.mean, row(table, "plain").images) == (0, 3)
+    assert row(table, "masked-attention").miou.mean == 1
+    assert 0 < row(table, "masked-attention:alpha=2").miou.mean < 1
+    assert row(table, "plain").unet_calls == 4
+    assert row(table, "masked-attention").unet_calls == 5  # round(0.3 * 2) = 1 step is guided, by one forward more
+    assert row(table, "plain").frechet > 0
+    assert row(table, "plain").clip_score >= 0
+    assert row(table, "plain").seconds > 0
+
+    written = json.loads((output / "results.json").read_text())
+    assert [entry["method"] for entry in written["rows"]] == [row.method for row in table.rows]
+    gains = {(found["method"], found["against"]): found["miou"]["mean"] for found in written["differences"]}
+    assert gains["masked-attention", "plain"] == 1
+    assert gains["plain", "real"] == -1
+    assert sum(image["method"] == "plain" for image in written["images"]) == 3
+    report = (output / "report.md").read_text()
+    assert "| `plain` | 3 | 0.000 ± 0.000 |" in report
+    assert "There is no label map" in report  # for the second value of the sweep
+    assert Image.open(output / "sheets" / "sheet-1.jpg").width > 400
+    assert Image.open(output / "trade-off.png").size == (840, 600)
+
+
+def test_a_run_goes_on_where_it_was(editor: Editor, clip: str, dataset: Path, tmp_path: Path) -> None:
+    output, segmenter = tmp_path / "out", str(tiny_semantic(tmp_path / "segmenter", ["cat", "dog"]))
+    calls: list[int] = []
+    editor.model.unet.register_forward_pre_hook(lambda _, inputs: calls.append(1))
+
+    def run(**changes: Any) -> Table:
+        calls.clear()
+        settings: dict[str, Any] = {"methods": ["plain"], "steps": 2, "seeds": (0, 1), "features": clip}
+        return evaluate("generate", dataset, output=output, editor=editor, segmenter=segmenter, **settings | changes)
+
+    first = run()
+    assert len(calls) == 3 * 2 * 2
+    lost = output / "images" / "plain" / "1" / "2.png"
+    pixels = np.asarray(Image.open(lost))
+    lost.unlink()
+    again = run()
+    assert len(calls) == 2
+    assert (np.asarray(Image.open(lost)) == pixels).all()
+    assert row(again, "plain").miou == row(first, "plain").miou
+    assert row(again, "plain").unet_calls == row(first, "plain").unet_calls
+    run(limit=2)
+    assert not calls
+    run(steps=3)
+    assert len(calls) == 3 * 2 * 3
+
+
+def test_seeds_and_the_scores_of_a_scene(editor: Editor, clip: str, dataset: Path, tmp_path: Path) -> None:
+    scenes, _ = select_scenes(open_dataset(dataset), "all")
+    maps = label_maps(tmp_path / "maps", scenes, "plain", lambda mask: mask)
+    label_maps(maps, scenes, "plain", lambda mask: mask & False, seed=5)
+    settings: dict[str, Any] = {"methods": ["plain"], "steps": 1, "seeds": (0, 5), "features": clip}
+    table = evaluate("generate", dataset, output=tmp_path / "out", editor=editor, segmenter=str(maps), **settings)
+    plain = row(table, "plain")
+    assert (plain.images, plain.miou.count) == (6, 3)
+    assert (plain.miou.mean, plain.miou.deviation) == (0.5, 0)
+    assert plain.pooled_miou == 0.5
+    assert all(found.method != "real" for found in table.rows)
+    assert "There is no label map" in table.failures["real"]["1, seed 0"]
+
+
+def test_images_made_elsewhere(clip: str, dataset: Path, tmp_path: Path) -> None:
+    """A folder that lacks an image, in another size and format: the rest is scored, and compared on what both have."""
+    scenes, _ = select_scenes(open_dataset(dataset), "all")
+    maps = label_maps(tmp_path / "maps", scenes, "real", lambda mask: mask)
+    label_maps(maps, scenes, "theirs", lambda mask: mask)
+    (tmp_path / "theirs").mkdir()
+    for scene in scenes[:2]:
+        Image.new("RGB", (32, 32), "red").save(tmp_path / "theirs" / f"{scene.name}.jpg")
+    settings: dict[str, Any] = {"folders": {"theirs": tmp_path / "theirs"}, "features": clip}
+    table = evaluate("generate", dataset, output=tmp_path / "out", segmenter=str(maps), **settings)
+    theirs = row(table, "theirs")
+    assert (theirs.images, theirs.miou.mean, theirs.unet_calls) == (2, 1, None)
+    assert list(table.failures["theirs"]) == ["3, seed 0"]
+    assert [found.miou.count for found in table.differences] == [2]
+
+
+def test_edits_keep_their_background(editor: Editor, clip: str, dataset: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"methods": ["plain", "masked-attention"], "steps": 2, "features": clip}
+    segmenter = str(tiny_semantic(tmp_path / "segmenter", ["cat", "dog"]))
+    table = evaluate("edit", dataset, output=tmp_path / "out", editor=editor, segmenter=segmenter, **settings)
+    assert table.facts["protocol"] == "same"
+    for method in ("plain", "masked-attention"):
+        found = row(table, method)
+        assert found.images == 3
+        assert found.changed < 0.3  # only the feather band
+        assert found.psnr > 15
+        assert found.ssim > 0.5
+    assert row(table, "real").changed == 0
+    assert json.loads((tmp_path / "out" / "results.json").read_text())["rows"][0]["psnr"] is None  # infinite
+    assert "LPIPS" in " ".join(table.facts["notes"])
+
+
+def test_a_dataset_without_images_is_generated_from_all_the_same(editor: Editor, clip: str, tmp_path: Path) -> None:
+    dataset = write(tmp_path / "data", PICTURES, images=False)
+    segmenter = str(tiny_semantic(tmp_path / "segmenter", ["cat", "dog"]))
+    settings: dict[str, Any] = {"methods": ["plain"], "steps": 1, "features": clip}
+    table = evaluate("generate", dataset, output=tmp_path / "out", editor=editor, segmenter=segmenter, **settings)
+    assert [found.method for found in table.rows] == ["plain"]
+    assert row(table, "plain").frechet is None
+
+
+def test_classes_that_the_segmenter_does_not_know(editor: Editor, clip: str, dataset: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"methods": ["plain"], "steps": 1, "features": clip, "editor": editor}
+    only_cats = str(tiny_semantic(tmp_path / "cats", ["Cat"]))
+    table = evaluate("generate", dataset, output=tmp_path / "out", segmenter=only_cats, **settings)
+    assert table.facts["scenes"] == 1
+    assert table.facts["left out"]["a class that the segmenter does not know"] == 2
+    neither = str(tiny_semantic(tmp_path / "cars", ["car"]))
+    with pytest.raises(UsageError, match="knows the classes of none"):
+        evaluate("generate", dataset, output=tmp_path / "out", segmenter=neither, **settings)
+
+
+def test_a_prompt_that_is_too_long_for_its_words_is_counted(editor: Editor, clip: str, tmp_path: Path) -> None:
+    pictures = [*PICTURES, ([thing("person", box(0, 0, 30, 40))], ["zzzzzzzzzzzzzzzzzzzzzz person"])]
+    dataset = write(tmp_path / "data", pictures)
+    segmenter = str(tiny_semantic(tmp_path / "segmenter", ["cat", "dog", "person"]))
+    settings: dict[str, Any] = {"methods": ["masked-attention"], "steps": 1, "features": clip}
+    table = evaluate("generate", dataset, output=tmp_path / "out", editor=editor, segmenter=segmenter, **settings)
+    assert row(table, "masked-attention").images == 3
+    assert list(table.failures["masked-attention"]) == ["4, seed 0"]
+
+
+@pytest.mark.parametrize(
+    ("task", "changes", "words"),
+    [
+        ("generate", {}, "nothing to evaluate"),
+        ("generate", {"methods": ["plain"], "protocol": "same"}, "no protocol 'same' to generate"),
+        ("edit", {"methods": ["plain"], "protocol": "mag"}, "no protocol 'mag' to edit"),
+        ("edit", {"methods": ["magic"]}, "no method 'magic'"),
+        ("edit", {"sweep": "zest"}, "no one list"),
+    ],
+)
+def test_bad_requests_are_one_sentence(task: Any, changes: Any, words: str, dataset: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=words):
+        evaluate(task, dataset, output=tmp_path / "out", **changes)
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [((64, 64), (64, 64)), ((480, 640), (56, 72)), ((640, 100), (160, 24)), ((5000, 10), (1432, 8))],
+)
+def test_canvas_keeps_aspect_and_area(size: tuple[int, int], expected: tuple[int, int], tmp_path: Path) -> None:
+    (scene, *_), _ = select_scenes(open_dataset(write(tmp_path / "data", PICTURES)), "all")
+    scene.placements[0].segment.rle["size"] = list(size)
+    assert canvas(scene, (64, 64), 8) == expected

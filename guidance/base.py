@@ -40,7 +40,7 @@ class Run:
 
     def within(self, step: Step, fraction: float) -> bool:
         """Whether `step` is among the first round(fraction * N) of the run's N steps."""
-        return step.index - self.schedule.first < round(fraction * len(self.steps))
+        return step.index - self.schedule.first < round(fraction * (self.schedule.count - self.schedule.first))
 
 
 class Member:

@@ -1,10 +1,10 @@
 """Directed diffusion: Ma, Lahiri, Lewis, Leung and Kleijn, "Directed Diffusion: Direct Control of Object Placement
 through Attention Guidance" (AAAI 2024; arXiv 2302.13153), the direct edit of attention in its first version and code.
 
-In the first steps the attention to a region's words, and to some of the padding behind the prompt, gains a Gaussian inside
-the region's bounding box and is weakened outside. Width (half the box's sides), strength (1), the factor outside (0.01) and
-the number of steps (10 of 50) and of trailing tokens (10) are the authors'. Their code adds the Gaussian as a density
-over cells, which vanishes on large grids; here its peak is 1, so that it means the same at every layer.
+In the first steps the attention to a region's words, and to some of the padding behind the prompt, gains a Gaussian
+inside the region's bounding box and is weakened outside. Width (half the box's sides), strength (1), the factor outside
+(0.01) and the number of steps (10 of 50) and of trailing tokens (10) are the authors'. Their code adds the Gaussian as
+a density over cells, which vanishes on large grids; here its peak is 1, so that it means the same at every layer.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ def direct_attention(
 
 
 def box_gaussian(mask: Bool[Tensor, "h w"]) -> Float[Tensor, "h w"]:
-    """exp(-x^2 / 2) around the centre of the mask's bounding box, half a side being one deviation; 0 outside the box."""
+    """A Gaussian with peak 1 on the mask's bounding box, half a side being one deviation; 0 outside the box."""
     sides = []
     for axis in (1, 0):
         held = mask.any(dim=axis).nonzero()[:, 0]

@@ -65,6 +65,12 @@ class _Member(Member):
             for prompt, places in zip(run.prompts, run.places, strict=True)
         ]
         self.embeddings = [run.model.prompts.encode([own[slot] for own in texts]) for slot in range(self.slots)]
+        self.masks = torch.zeros(self.slots, len(run.places), 1, *run.size, device=run.model.device)
+        self.masks = self.masks.to(run.model.working_dtype)
+        self.counts = torch.ones_like(self.masks[..., :1, :1])
+        for sample, places in enumerate(run.places):
+            self.masks[: len(places), sample, 0] = targets.masks(places, run.size)
+            self.counts[: len(places), sample, 0, 0, 0] = targets.weights(places)
         if round(method.bootstrap * len(run.steps)):
             self.backgrounds = constant_backgrounds(run)
             self.noise = gaussian(self.backgrounds.shape[1:], run.generators, self.backgrounds)
@@ -91,7 +97,7 @@ class _Member(Member):
         distinct = [latents] if all(source is latents for source in sources) else inputs
         empty = distinct if denoiser.scale != 1 else []
         embeddings = Embedding.cat([*texts, *(denoiser.negative for _ in empty)])
-        made = denoiser.forward(torch.cat([*inputs, *empty]), step, embeddings).split(len(latents))
+        made = denoiser.forward(torch.cat([*inputs, *empty]), step, embeddings).chunk(len(inputs) + len(empty))
         outputs = list(made[: len(inputs)])
         if empty:
             unconditional = [made[len(inputs)]] * len(inputs) if len(empty) == 1 else made[len(inputs) :]
@@ -106,38 +112,17 @@ class _Member(Member):
         picks = [int(torch.randint(len(COLOURS), (), generator=source)) for source in self.run.generators]
         signal, noise = self.run.schedule.level(step.index)
         around = signal * self.backgrounds[picks] + noise * self.noise
-        masks = [self._slot(self.run.places, slot) for slot in range(self.slots)]
-        return [mask * latents + (1 - mask) * around for mask in masks]
+        return [mask * latents + (1 - mask) * around for mask in self.masks]
 
     def _weights(self, active: tuple[tuple[Place, ...], ...]) -> Float[Tensor, "slots b 1 h w"]:
-        """How much the whole prompt (first) and each slot count per cell: a region that rests leaves its place to it."""
+        """How much the whole prompt (first) and each slot count per cell; a resting region leaves its place to it."""
         guided = {id(place) for places in active for place in places}
-        slots = []
-        for slot in range(self.slots):
-            on = [slot < len(own) and id(own[slot]) in guided for own in self.run.places]
-            slots.append(self._slot(self.run.places, slot) * torch.tensor(on)[:, None, None, None].to(self._like()))
-        rest = (1 - sum(slots)).clamp(min=0)
-        scaled = [
-            mask
-            * torch.tensor([own[slot].region.weight if slot < len(own) else 1.0 for own in self.run.places]).to(mask)[
-                :, None, None, None
-            ]
-            for slot, mask in enumerate(slots)
-        ]
-        return torch.stack([rest, *scaled])
-
-    def _slot(self, places: tuple[tuple[Place, ...], ...], slot: int) -> Float[Tensor, "b 1 h w"]:
-        """The masks of the samples' places number `slot` on the latent grid; zeros where a sample has fewer."""
-        size = self.run.size
-        return torch.stack(
-            [
-                self.targets.masks([own[slot]], size) if slot < len(own) else self._like().new_zeros((1, *size))
-                for own in places
-            ]
-        )
-
-    def _like(self) -> Tensor:
-        return torch.empty(0, device=self.run.model.device, dtype=self.run.model.working_dtype)
+        shown = self.masks.clone()
+        for sample, places in enumerate(self.run.places):
+            for slot, place in enumerate(places):
+                shown[slot, sample] *= id(place) in guided
+        rest = (1 - shown.sum(dim=0)).clamp(min=0)
+        return torch.cat([rest[None], shown * self.counts])
 
 
 def own_prompt(run: Run, prompt: str, place: Place) -> str:

@@ -1,5 +1,5 @@
-"""Guidance by a segmentation network: Eq. 1 and "LDM w/ External Classifier" of the ZestGuide paper (Couairon et al. 2023),
-after "Universal Guidance for Diffusion Models" (Bansal et al. 2023).
+"""Guidance by a segmentation network: Eq. 1 and "LDM w/ External Classifier" of the ZestGuide paper (Couairon et al.
+2023), after "Universal Guidance for Diffusion Models" (Bansal et al. 2023).
 """
 
 from __future__ import annotations
@@ -31,7 +31,8 @@ class SegmenterGuidance(Guidance):
     Args:
         network: any `torch.nn.Module` from pictures (b, 3, H, W) in [0, 1] to class logits (b, classes, h, w); None
             takes the embedded model's own segmenter.
-        classes: words of regions -> class index; None takes the network's `classes`, names in order.
+        classes: words -> class index; a region whose phrase is not there has the class of the one word of it that is.
+            None takes the network's `classes`, names in order, or what the embedded model's world calls them.
         background: class wanted outside all regions; None wants nothing there.
         scale: of the gradient of the mean cross-entropy, >= 0.
         fraction: share of the steps that are guided, from the first.
@@ -57,7 +58,12 @@ class SegmenterGuidance(Guidance):
 
             network = load_segmenter("guide")
         classes = self.classes
-        if classes is None:
+        if classes is None and self.network is None:
+            from ..toybox.vocabulary import shipped
+
+            nouns = shipped()["nouns"].values()
+            classes = {form: index + 1 for index, forms in enumerate(nouns) for form in forms}
+        elif classes is None:
             classes = {name: index for index, name in enumerate(network.classes)}
         wanted = {id(place): class_of(place, classes) for places in run.places for place in places}
         return _Member(self, run, targets, network.to(run.model.device).eval().requires_grad_(False), wanted)
@@ -114,10 +120,14 @@ def class_of(place: Place, classes: Mapping[str, int]) -> int:
     """The class of a region's words.
 
     Raises:
-        UsageError: the map does not hold them.
+        UsageError: the map holds neither the phrase nor exactly one class among its words.
     """
     words = place.region.words
-    if isinstance(words, str) and words in classes:
-        return classes[words]
+    if isinstance(words, str):
+        if words in classes:
+            return classes[words]
+        found = {classes[word] for word in words.lower().split() if word in classes}
+        if len(found) == 1:
+            return found.pop()
     near = difflib.get_close_matches(str(words), classes, n=3, cutoff=0.4) or list(classes)[:5]
-    raise UsageError(f"The segmenter has no class for the words {words!r}; near ones are {', '.join(near)}.")
+    raise UsageError(f"The segmenter has no one class for the words {words!r}; near ones are {', '.join(near)}.")

@@ -27,7 +27,9 @@ class Targets:
     def __init__(self, run: Run, fraction: float) -> None:
         self.run, self.fraction = run, fraction
         self.columns = tuple(sorted({token for places in run.places for place in places for token in place.tokens}))
-        self._pooled: dict[tuple[int, tuple[int, int], bool], Tensor] = {}
+        self._like = torch.empty(0, device=run.model.device, dtype=run.model.working_dtype)
+        self._kept: dict[tuple[object, ...], Tensor] = {}
+        """Masks by place and grid, and weights by places: both stay the same over steps and layers."""
         for places in run.places:
             for place in places:
                 check_aspect(place, run.size)
@@ -54,22 +56,30 @@ class Targets:
 
     def _mask(self, place: Place, grid: tuple[int, int], binary: bool) -> Float[Tensor, "h w"]:
         key = (id(place), grid, binary)
-        if key not in self._pooled:
+        if key not in self._kept:
             mask = place.mask[None]
-            cells = as_set(on_grid(mask, grid)) if binary else membership(mask, grid)
-            self._pooled[key] = cells[0].to(self.run.model.device, self.run.model.working_dtype)
-        return self._pooled[key]
+            self._kept[key] = (as_set(on_grid(mask, grid)) if binary else membership(mask, grid))[0].to(self._like)
+        return self._kept[key]
 
     def weights(self, places: Sequence[Place]) -> Float[Tensor, " r"]:
         """The regions' weights."""
-        values = [place.region.weight for place in places]
-        return torch.tensor(values, device=self.run.model.device, dtype=self.run.model.working_dtype)
+        return self._per_region(places, None)
 
     def boosts(self, places: Sequence[Place], area: float) -> Float[Tensor, " r"]:
-        """(`AREA` / a) ** area for a region that covers a share a of the picture, at least 1: help for small regions."""
-        shares = [max(float((place.mask >= 0.5).float().mean()), 1 / place.mask.numel()) for place in places]
-        values = [max(1.0, AREA / share) ** area for share in shares]
-        return torch.tensor(values, device=self.run.model.device, dtype=self.run.model.working_dtype)
+        """Help for small regions: (`AREA` / a) ** area for one that covers a share a of the picture, at least 1."""
+        return self._per_region(places, area)
+
+    def _per_region(self, places: Sequence[Place], area: float | None) -> Float[Tensor, " r"]:
+        key = (*map(id, places), area)
+        if key not in self._kept:
+            values = [place.region.weight if area is None else boost(place, area) for place in places]
+            self._kept[key] = torch.tensor(values, dtype=torch.float64).to(self._like)
+        return self._kept[key]
+
+
+def boost(place: Place, area: float) -> float:
+    covered = max(float((place.mask >= 0.5).float().mean()), 1 / place.mask.numel())
+    return max(1.0, AREA / covered) ** area
 
 
 def check_aspect(place: Place, size: tuple[int, int]) -> None:
@@ -81,6 +91,6 @@ def check_aspect(place: Place, size: tuple[int, int]) -> None:
     (height, width), (rows, columns) = place.mask.shape, size
     if abs(height * columns / width - rows) > 1 and abs(width * rows / height - columns) > 1:
         raise UsageError(
-            f"The mask of region {place.region.words!r} is {width} x {height}, of another shape than the picture, whose "
-            f"latents are {columns} x {rows}; draw it on a canvas of the picture's shape."
+            f"The mask of region {place.region.words!r} is {width} x {height}, of another shape than the picture, "
+            f"whose latents are {columns} x {rows}; draw it on a canvas of the picture's shape."
         )

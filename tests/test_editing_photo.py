@@ -14,7 +14,7 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from inlay.editing import Photo
-from inlay.editing.photo import turned
+from inlay.editing.decode import turned
 from inlay.errors import PhotoError, UsageError
 from PIL import Image, ImageCms, ImageOps
 

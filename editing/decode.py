@@ -1,0 +1,168 @@
+"""Samples and metadata out of image files, Pillow images and arrays."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+from typing import IO, TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from jaxtyping import Shaped, UInt8
+
+from ..errors import PhotoError, UsageError
+from .metadata import NO_METADATA, Metadata, metadata_of, orientation_of
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+MAX_PIXELS = 178_956_970  # Pillow's own limit: 512 MB of RGB
+_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "AVIF", "JPEG2000", "PPM", "TGA")
+_VIA = {"YCbCr": "RGB", "HSV": "RGB", "RGBX": "RGB", "PA": "RGBA", "RGBa": "RGBA", "La": "LA"}
+_HEADER = Lock()
+
+
+class Decoded(NamedTuple):
+    """A picture in display orientation; modes and samples as in `colour`."""
+
+    samples: Shaped[np.ndarray, "h w ..."]
+    mode: str
+    palette: UInt8[np.ndarray, "n 4"] | None = None
+    icc: bytes | None = None
+    metadata: Metadata = NO_METADATA
+    warnings: tuple[str, ...] = ()
+
+
+@contextmanager
+def _unlimited() -> Iterator[None]:
+    """Pillow's own limit is a global; ours is an argument."""
+    from PIL import Image
+
+    with _HEADER:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def decode(file: IO[bytes], name: str, frame: int | None, max_pixels: int) -> Decoded:
+    """The picture in an image file; `name` is for messages. See `Photo.open`; decoders raise what they like."""
+    from PIL import Image
+
+    with _unlimited():
+        image = Image.open(file, formats=_FORMATS)
+        _refuse_bomb(image, name, max_pixels)
+        # A phone's MPO is a JPEG with its depth or gain map behind it: the first picture is the photo.
+        frames = getattr(image, "n_frames", 1)
+        if frame is None and frames > 1 and image.format != "MPO":
+            raise UsageError(f"{name} holds {frames} pictures: choose one with --frame N, 0 to {frames - 1}")
+        if frame is not None and not 0 <= frame < frames:
+            raise UsageError(f"{name} has no frame {frame}: it holds {frames}, counted from 0")
+        if frames > 1:
+            image.seek(frame or 0)
+            _refuse_bomb(image, name, max_pixels)
+    return from_pillow(image, name, file, frame or 0)
+
+
+def _refuse_bomb(image: "Image", name: str, max_pixels: int) -> None:
+    if image.width * image.height > max_pixels:
+        raise PhotoError(
+            f"{name} claims {image.width} × {image.height} pixels, more than the limit of {max_pixels}: "
+            "if you trust it, raise the limit (max_pixels)"
+        )
+
+
+def from_pillow(image: "Image", name: str, file: IO[bytes] | None = None, frame: int = 0) -> Decoded:
+    """A Pillow image's picture; with the `file` behind it, 16-bit colour too."""
+    samples, mode, palette = _pillow_samples(image, name, file, frame)
+    orientation = orientation_of(image)
+    metadata, warnings = metadata_of(image, turned=orientation in (5, 6, 7, 8))
+    icc = image.info.get("icc_profile") or None
+    return Decoded(turned(samples, orientation), mode, palette, icc, metadata, warnings)
+
+
+def turned(samples: Shaped[np.ndarray, "h w ..."], orientation: int) -> Shaped[np.ndarray, "..."]:
+    """Stored samples as EXIF `orientation` 1…8 wants them shown; any other number means 1."""
+    if orientation in (5, 6, 7, 8):
+        samples = samples.swapaxes(0, 1)
+    if orientation in (2, 3, 6, 7):
+        samples = samples[:, ::-1]
+    if orientation in (3, 4, 7, 8):
+        samples = samples[::-1]
+    return np.ascontiguousarray(samples)
+
+
+def _pillow_samples(
+    image: "Image", name: str, file: IO[bytes] | None, frame: int
+) -> tuple[Shaped[np.ndarray, "h w ..."], str, UInt8[np.ndarray, "n 4"] | None]:
+    sixteen = file is not None and _sixteen_bit(image)
+    image.load()
+    if sixteen and file is not None:
+        see_through = image.mode in ("LA", "RGBA") or "transparency" in image.info
+        return *_sixteen_bit_samples(file, frame, see_through), None
+    if image.mode.startswith("I;16"):
+        return np.asarray(image).astype(np.uint16), "I;16", None
+    if image.mode in _VIA:
+        image = image.convert(_VIA[image.mode])
+    if image.mode in ("1", "L", "RGB") and "transparency" in image.info:  # one colour that means transparent
+        image = image.convert("LA" if image.mode == "L" else "RGBA")
+    if image.mode not in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK"):
+        raise PhotoError(
+            f"{name} has {image.mode} samples, which are not shown as they are: convert it to 8 or 16 bits"
+        )
+    samples = np.array(image)
+    return samples, image.mode, _palette_of(image, samples) if image.mode == "P" else None
+
+
+def _palette_of(image: "Image", samples: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "n 4"]:
+    palette = np.array(image.getpalette("RGBA"), np.uint8).reshape(-1, 4)
+    transparency = image.info.get("transparency", b"")
+    named = transparency + 1 if isinstance(transparency, int) else len(transparency)
+    if (missing := max(int(samples.max()) + 1, named) - len(palette)) > 0:  # entries in use but never given are black
+        palette = np.concatenate([palette, np.full((missing, 4), (0, 0, 0, 255), np.uint8)])
+    if isinstance(transparency, int):
+        palette[transparency, 3] = 0
+    else:
+        palette[:named, 3] = np.frombuffer(transparency, np.uint8)
+    return palette
+
+
+def _sixteen_bit(image: "Image") -> bool:
+    """Whether the file holds 16 bits a colour sample, which Pillow would halve."""
+    if image.format == "PNG":
+        return str(getattr(image, "tile", [None])[0].args).endswith("16B")
+    bits = getattr(image, "tag_v2", {}).get(258, (8,))
+    return image.mode in ("RGB", "RGBA", "RGBX") and max(bits) == 16
+
+
+def _sixteen_bit_samples(file: IO[bytes], frame: int, alpha: bool) -> tuple[Shaped[np.ndarray, "h w ..."], str]:
+    import cv2
+
+    file.seek(0)
+    stored = np.frombuffer(file.read(), np.uint8)
+    read, pictures = cv2.imdecodemulti(stored, cv2.IMREAD_UNCHANGED, range=(frame, frame + 1))
+    if not read:
+        raise ValueError("its 16-bit samples cannot be decoded")
+    samples = pictures[0]
+    if samples.ndim == 2:
+        return samples, "I;16"
+    return samples[..., [2, 1, 0, 3] if alpha else [2, 1, 0]], "RGBA;16" if alpha else "RGB;16"
+
+
+def from_array(array: Shaped[np.ndarray, "h w ..."]) -> Decoded:
+    """An array's picture, see `Photo.from_image`."""
+    if array.ndim == 3 and array.shape[2] == 1:
+        array = array[..., 0]
+    if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (3, 4)) or not array.size:
+        raise UsageError(f"an image array must be (h, w), (h, w, 1), (h, w, 3) or (h, w, 4), not {array.shape}")
+    if np.issubdtype(array.dtype, np.floating):
+        if not (array.min() >= 0 and array.max() <= 1):
+            raise UsageError("an image of floats must hold values from 0 to 1, and no NaN")
+        array = np.rint(array * 255).astype(np.uint8)
+    if array.dtype not in (np.bool_, np.uint8, np.uint16):
+        raise UsageError(f"an image array must hold bool, uint8, uint16 or floats in [0, 1], not {array.dtype}")
+    if array.dtype == np.bool_ and array.ndim == 3:
+        array = array.astype(np.uint8) * 255
+    deep = array.dtype == np.uint16
+    if array.ndim == 2:
+        return Decoded(np.array(array), "1" if array.dtype == np.bool_ else "I;16" if deep else "L")
+    return Decoded(np.array(array), ("RGB", "RGBA")[array.shape[2] - 3] + (";16" if deep else ""))

@@ -26,8 +26,8 @@ class Prompts:
 
 @dataclass(frozen=True)
 class Masks:
-    """Masks of a photo, best first. `scores` in [0, 1] are the backend's own estimate of each mask's quality;
-    `phrases` names what was found in each, for masks asked for by text."""
+    """Masks of a photo, best first. `scores` in [0, 1] are the backend's own estimate of each mask's quality (the best
+    mask need not have the highest); `phrases` names what was found in each, for masks asked for by text."""
 
     masks: Bool[np.ndarray, "n H W"]
     scores: Float[np.ndarray, " n"]
@@ -36,8 +36,8 @@ class Masks:
 
     @property
     def best(self) -> Bool[np.ndarray, "H W"]:
-        """The mask with the highest score."""
-        return self.masks[int(np.argmax(self.scores))]
+        """The first mask."""
+        return self.masks[0]
 
 
 class Encoded(Protocol):

@@ -108,6 +108,7 @@ class Editor:
             UsageError: a setting outside its range, a phrase that the prompt lacks.
         """
         job = checked(
+            Job,
             action="generate",
             model=self.model.name,
             prompt=prompt,
@@ -200,6 +201,7 @@ class Editor:
         place = edited_place(mask, regions, picture.size)
         method, recorder = recorded(guidance, attention)
         job = checked(
+            Job,
             action="edit",
             model=self.model.name,
             prompt=prompt,

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from os import PathLike
+from typing import Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..errors import UsageError
+from .metadata import read_settings
 
 
 class Frozen(BaseModel):
     """A record that refuses unknown fields and cannot change."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
 class Method(Frozen):
@@ -23,24 +25,37 @@ class Method(Frozen):
 
 
 class Selection(Frozen):
-    """How the mask was made: prompts in display coordinates, or a file, then the changes to it."""
+    """How the mask was made: prompts in display coordinates, a text, or files; then the changes to it, in this order.
+
+    `pick` is "best", "largest", "all" or a number from 1. `read` says what white means in a file: at least half white,
+    white as opacity, or the file's alpha channel. `grow` and `feather` are in photo pixels; `grow` below 0 shrinks.
+    """
 
     points: tuple[tuple[float, float], ...] = ()
     labels: tuple[int, ...] = ()
     boxes: tuple[tuple[float, float, float, float], ...] = ()
     text: str | None = None
     pick: str = "best"
-    file: str | None = None
-    fit: Literal["refuse", "resize"] = "refuse"
+    files: tuple[str, ...] = ()
+    read: Literal["threshold", "opacity", "alpha"] = "threshold"
+    fit: Literal["exact", "resize"] = "exact"
     backend: str = "auto"
-    grow: float = 0.0
-    feather: float | None = None
-    invert: bool = False
     fill_holes: bool = False
+    grow: float = 0.0
+    invert: bool = False
+    feather: float = Field(0.0, ge=0)
+
+
+POINTING = ("points", "labels", "boxes", "text", "files")
+"""The fields of a `Selection` that point at something; the others say how."""
 
 
 class Job(Frozen):
-    """Everything that decides a result. Sizes are (height, width) in pixels."""
+    """Everything that decides a result. Sizes are (height, width) in pixels; None means the model's own.
+
+    `layout` is a layout.json, or a picture whose `colours` stand for words; its regions are then what is edited.
+    `methods` None leaves the choice of guidance to `inlay`; () is plain classifier-free guidance.
+    """
 
     action: Literal["edit", "generate"]
     model: str = "toybox"
@@ -49,23 +64,25 @@ class Job(Frozen):
     seed: int = Field(0, ge=0)
     num_images: int = Field(1, ge=1)
     steps: int = Field(50, ge=1)
-    guidance_scale: float = Field(ge=0)
+    guidance_scale: float | None = Field(None, ge=0)
     scheduler: str = "ddim"
-    methods: tuple[Method, ...] = ()
+    methods: tuple[Method, ...] | None = None
     words: tuple[str, ...] = ()
     layout: str | None = None
+    colours: dict[str, str] = {}
     size: tuple[int, int] | None = None
     photo: str | None = None
+    frame: int | None = None
     selection: Selection | None = None
-    strength: float = 1.0
+    strength: float = Field(1.0, gt=0, le=1)
     invert: bool = False
     source_prompt: str = ""
     shrink: bool = False
     background: Literal["composite", "decoder"] = "composite"
     composite: Literal["feather", "poisson"] = "feather"
-    feather: float | None = None
+    feather: float | None = Field(None, ge=0)
     match_colour: bool = False
-    context: float = 0.5
+    context: float = Field(0.5, ge=0)
     split: bool = True
     facts: Facts | None = None
     """What was found while doing it; None before."""
@@ -94,17 +111,62 @@ class Facts(Frozen):
 Job.model_rebuild()
 
 
-def checked(**fields: Any) -> Job:
-    """A `Job`, with pydantic's complaint turned into one sentence.
+Record = TypeVar("Record", bound=Frozen)
+
+
+def checked(kind: type[Record], **fields: Any) -> Record:
+    """A record, with pydantic's complaint turned into one sentence.
 
     Raises:
         UsageError: a field outside its range.
     """
-    from pydantic import ValidationError
-
     try:
-        return Job(**fields)
+        return kind(**fields)
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(str(part) for part in first["loc"])
         raise UsageError(f"The setting {name} cannot be {first['input']!r}: {first['msg'].lower()}.") from error
+
+
+def stored_job(path: str | PathLike[str], action: str) -> dict[str, Any]:
+    """The settings stored in a result, as they make that very picture again: of n candidates just this one.
+
+    Raises:
+        UsageError: no settings, or those of another action.
+        PhotoError: the file cannot be read.
+    """
+    settings = read_settings(path)
+    if settings is None:
+        raise UsageError(f"{path} carries no settings of inlay; name a result that inlay saved.")
+    job = checked(Job, **settings)
+    if job.action != action:
+        raise UsageError(f"{path} was made by inlay {job.action}; use that command.")
+    seed = job.facts.image_seed if job.facts else job.seed
+    return job.model_dump() | {"seed": seed, "num_images": 1}
+
+
+def parse_methods(text: str) -> tuple[Method, ...]:
+    """Methods by name, with parameters, together: `zest:fraction=0.25:strength=1+paint-with-words`; `plain` is none.
+
+    Raises:
+        UsageError: a parameter without a value.
+    """
+    return tuple(parse_method(part) for part in text.split("+") if part != "plain")
+
+
+def parse_method(text: str) -> Method:
+    """One method with its parameters: numbers, true, false, none, or text."""
+    name, *assignments = text.split(":")
+    pairs = [assignment.partition("=") for assignment in assignments]
+    if wrong := [parameter for parameter, equals, _ in pairs if not equals]:
+        raise UsageError(f"The parameter {wrong[0]!r} of {name} has no value; write {name}:{wrong[0] or 'NAME'}=VALUE.")
+    return Method(name=name, parameters={parameter: parsed(value) for parameter, _, value in pairs})
+
+
+def parsed(text: str) -> Any:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return {"true": True, "false": False, "none": None}.get(text.lower(), text)

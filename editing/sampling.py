@@ -55,6 +55,7 @@ def paint(
     on_step: Progress | None = None,
 ) -> Painted:
     """Sample one latent per seed at `size` (H, W) pixels: from nothing, or blended into `canvas`."""
+    assert job.guidance_scale is not None, "the editor fills in the model's own"
     sources = generators(seeds)
     schedule = Schedule(job.scheduler, model.scheduler_config, job.steps, first_index(job.steps, job.strength))
     height, width = model.latent_size(size)

@@ -1,6 +1,7 @@
 """Write a photo: whole or not at all, as much of it kept as the format can hold, and say what could not be."""
 
 import os
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -35,16 +36,23 @@ class Saved:
     changed_outside: int  # 0 in PNG, WebP and TIFF; JPEG quantises every block anew
 
 
-def check_output(path: str | os.PathLike[str], *, overwrite: bool = False, size: tuple[int, int] | None = None) -> str:
+def check_output(
+    path: str | os.PathLike[str],
+    *,
+    overwrite: bool = False,
+    size: tuple[int, int] | None = None,
+    formats: Mapping[str, str] = FORMATS,
+) -> str:
     """The format that `path` asks for; call it before the long work, `save` calls it again.
 
-    `size`: width and height to come. Raises `UsageError` for a format that is not written or cannot be that large, and
-    for a file that exists unless `overwrite`; `PhotoError` for a folder that may not be written to.
+    `size`: width and height to come. `formats`: those that may be written, by ending. Raises `UsageError` for a format
+    that is not written or cannot be that large, and for a file that exists unless `overwrite`; `PhotoError` for a
+    folder that may not be written to.
     """
     path = Path(path)
-    format = FORMATS.get(path.suffix.lower())
+    format = formats.get(path.suffix.lower())
     if format is None:
-        raise UsageError(f"{path} must end in one of {', '.join(FORMATS)}: no other format is written")
+        raise UsageError(f"{path} must end in one of {', '.join(formats)}: no other format is written")
     if path.is_dir():
         raise UsageError(f"{path} is a folder: name a file in it")
     if path.exists() and not overwrite:

@@ -1,0 +1,82 @@
+"""From a photo and what is pointed at to mask files: what `inlay mask` does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UsageError
+from ..segmentation.files import save_mask
+from .job import Selection
+from .photo import MAX_PIXELS, Photo
+from .save import check_output
+from .select import Mask, Selected, refined, select
+from .sheet import overlaid
+
+FORMATS = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".json": "COCO run lengths"}
+
+
+@dataclass(frozen=True)
+class MaskFile:
+    """A mask on disk: the share of the photo that it covers, who made it, and how good that one thinks it is."""
+
+    path: Path
+    share: float
+    backend: str | None
+    score: float | None
+
+
+def make_masks(
+    photo: str | Path,
+    selection: Selection,
+    output: Path,
+    *,
+    overlay: Path | None = None,
+    candidates: bool = False,
+    frame: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    offline: bool = False,
+    overwrite: bool = False,
+) -> list[MaskFile]:
+    """Write the mask that `selection` means on a photo, and the photo with the mask in red to `overlay`.
+
+    With `candidates` all that the segmenter offers, as output-1, output-2, … best first.
+
+    Raises:
+        UsageError, PhotoError: outputs that cannot be written; whatever `Photo.open` and `select` raise.
+    """
+    check_output(output, overwrite=overwrite, formats=FORMATS)
+    if overlay:
+        check_output(overlay, overwrite=overwrite)
+    opened = Photo.open(photo, frame=frame, max_pixels=max_pixels)
+    selected = select(opened, selection, offline=offline)
+    if overlay:
+        shown = Photo.from_image(overlaid(opened.pixels, selected.mask >= 0.5))
+        shown.save(overlay, overwrite=overwrite)
+    if not candidates:
+        score = min((float(one.scores.max()) for one in selected.candidates), default=None)
+        return [written(selected.mask, output, selected, score)]
+    offers = offered_by(selected, selection)
+    paths = [output.with_stem(f"{output.stem}-{k + 1}") for k in range(len(offers))]
+    for path in paths:
+        check_output(path, overwrite=overwrite, formats=FORMATS)
+    return [written(mask, path, selected, score) for path, (mask, score) in zip(paths, offers, strict=True)]
+
+
+def offered_by(selected: Selected, selection: Selection) -> list[tuple[Mask, float]]:
+    """Every candidate for the one thing that is pointed at, refined, and its score.
+
+    Raises:
+        UsageError: masks from files, or several things.
+    """
+    if len(selected.candidates) != 1:
+        raise UsageError("--candidates shows what a segmenter offers for one thing: give points, one box, or a text.")
+    (found,) = selected.candidates
+    return [(refined(mask, selection), float(score)) for mask, score in zip(found.masks, found.scores, strict=True)]
+
+
+def written(mask: Mask, path: Path, selected: Selected, score: float | None) -> MaskFile:
+    save_mask(mask, path)
+    return MaskFile(path, float(np.mean(mask >= 0.5)), selected.backend, score)

@@ -75,4 +75,5 @@ def save_trade_off(rows: Sequence[Row], swept: Sequence[str], features: str, fil
     axes.plot(*np.reshape(line, (-1, 2)).T, color="C1", linewidth=1)
     axes.set(xlabel=f"Fréchet distance of {features} features (lower is better)", ylabel="mIoU (higher is better)")
     axes.grid(alpha=0.3)
+    axes.margins(x=0.3, y=0.1)  # room for the names
     figure.savefig(file, dpi=120)

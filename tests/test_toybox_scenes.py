@@ -1,0 +1,103 @@
+"""The renderer: seeds, masks, captions."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from inlay.errors import UsageError
+from inlay.toybox import scenes as drawing
+from inlay.toybox.captions import write
+from inlay.toybox.grounds import PAINTERS, paint
+from inlay.toybox.scenes import Renderer
+from inlay.toybox.world import GROUNDS, NOUNS, PHOTO, WORLDS, world
+from toybox_world import COLOURS, WORLD, atlas, renderer
+
+
+def test_same_seed_same_scenes() -> None:
+    first, again, other = renderer()(5, 8), renderer()(5, 8), renderer()(6, 8)
+    assert torch.equal(first.images, again.images)
+    assert torch.equal(first.masks, again.masks)
+    assert first.captions == again.captions
+    assert not torch.equal(first.images, other.images)
+
+
+def test_masks_are_where_the_sprites_are() -> None:
+    """Against the same scenes with invisible sprites: the sprite's colour inside, the bare ground far from all masks."""
+    scenes, bare = renderer()(1, 32), Renderer(WORLD, torch.zeros_like(atlas()))(1, 32)
+    assert bare.masks.sum() == 0
+    inner = -torch.nn.functional.max_pool2d(-scenes.masks.float(), 5, 1, 2) > 0
+    for scene, object_ in (scenes.nouns >= 0).nonzero().tolist():
+        inside = inner[scene, object_]
+        if not inside.any():
+            continue
+        colour = scenes.images[scene][:, inside]
+        painted = torch.tensor(COLOURS[scenes.nouns[scene, object_]])[:, None]
+        assert (colour - painted).abs().max() < 0.2  # brightness varies by a tenth, edges of other things show through
+    solid = scenes.masks.any(1)
+    near = torch.nn.functional.max_pool2d(solid[:, None].float(), 7, 1, 3)[:, 0] > 0
+    same = (scenes.images - bare.images).abs().amax(1) < 1e-3
+    assert same[~near].all()
+
+
+def test_masks_never_overlap_and_make_the_class_map() -> None:
+    scenes = renderer()(2, 32)
+    assert scenes.masks.sum(1).max() == 1
+    for scene, row in enumerate(scenes.nouns.tolist()):
+        assert set(scenes.classes[scene].unique().tolist()) <= {0, *(noun + 1 for noun in row)}
+        assert not scenes.masks[scene, [noun < 0 for noun in row]].any()
+
+
+def test_the_count_of_objects_can_be_asked_for() -> None:
+    assert (renderer()(3, 8, objects=2).nouns >= 0).all()
+    assert ((renderer()(3, 8, objects=1).nouns >= 0).sum(1) == 1).all()
+
+
+@pytest.mark.parametrize("name", sorted(PAINTERS))
+def test_grounds_are_pictures(name: str) -> None:
+    picture = paint(name, 3, 64, torch.Generator().manual_seed(0), torch.device("cpu"))
+    assert picture.shape == (3, 3, 64, 64)
+    assert picture.min() >= 0
+    assert picture.max() <= 1
+    assert not torch.equal(picture[0], picture[1])
+
+
+def test_every_ground_has_its_painter() -> None:
+    assert {ground.name for ground in GROUNDS} == set(PAINTERS)
+    assert len(GROUNDS) >= 10
+    assert len(WORLDS["base"].nouns) >= 48
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10**6), st.lists(st.integers(0, len(NOUNS) - 1), min_size=1, max_size=3))
+def test_captions_name_every_object_once(seed: int, indices: list[int]) -> None:
+    nouns = [NOUNS[index] for index in indices]
+    caption = write(Random(seed), nouns, [None] * len(nouns), Random(seed).choice((*GROUNDS, PHOTO)))
+    named = sorted(object_ for _, objects in caption.names for object_ in objects)
+    assert named == list(range(len(nouns)))
+    for place, objects in caption.names:
+        assert {caption.words[place]} <= set(nouns[objects[0]].forms)
+    assert "  " not in caption.text
+
+
+def test_order_of_mention_says_nothing() -> None:
+    nouns = [NOUNS[0], NOUNS[1]]
+    first = [write(Random(seed), nouns, [None, None], PHOTO).names[0][1] for seed in range(200)]
+    assert 60 < first.count((0,)) < 140
+
+
+def test_hue_turns_to_the_named_colour() -> None:
+    """A red disc turned by 215 degrees is blue, and alpha stays."""
+    red = atlas()[:1]
+    hue = drawing._hues(red)
+    blue = drawing._turn_hue(red, 215.0 - hue)
+    assert torch.equal(blue[:, 3], red[:, 3])
+    assert blue[0, 2, 16, 16] > blue[0, 0, 16, 16] + 0.2
+
+
+def test_an_unknown_configuration_is_refused() -> None:
+    with pytest.raises(UsageError, match="no configuration 'huge'; choose one of mini, base"):
+        world("huge")

@@ -1,0 +1,174 @@
+"""Training: it learns, it resumes bit for bit, it refuses what is not its own."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from inlay.errors import ModelError, UsageError
+from inlay.toybox import autoencoder, sprites, tokens
+from inlay.toybox.captions import Caption
+from inlay.toybox.pool import tokenize
+from inlay.toybox.stage import Plan, Stage
+from inlay.toybox.train import Workshop, train, train_segmenter
+from inlay.toybox.world import NOUNS
+from toybox_world import recipe, renderer
+from transformers import CLIPTokenizer
+
+
+def workshop(folder: Path, steps: int, resume: bool = False) -> Workshop:
+    folder.mkdir(exist_ok=True)
+    return Workshop("mini", recipe(), renderer(), folder, resume, minutes=0.0, steps=steps, init_from=None)
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("trained")
+    train(workshop(folder, 20), ["autoencoder", "unet", "guide", "judge"])
+    return folder
+
+
+@pytest.mark.parametrize("stage", ["autoencoder", "unet", "guide", "judge"])
+def test_twenty_steps_lower_the_loss(trained: Path, stage: str) -> None:
+    losses = torch.load(trained / f"{stage}.pt", weights_only=True)["losses"]
+    assert len(losses) == 20
+    assert sum(losses[-5:]) < sum(losses[:5])
+    assert (trained / f"{stage}.png").exists()
+
+
+def test_resume_continues_bit_for_bit(trained: Path, tmp_path: Path) -> None:
+    """A plan of 20 steps, broken off after 7 and resumed by a new process' worth of objects, ends in the same weights."""
+
+    class Broken(Exception):
+        pass
+
+    def stage_of(resume: bool) -> Stage:
+        torch.manual_seed(0)
+        plan = Plan("linear", "mini", learning_rate=1e-2, steps=20)
+        stage = Stage(plan, torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Dropout(0.5)), tmp_path)
+        assert stage.resume() is resume
+        return stage
+
+    def loss(model: torch.nn.Module, random: torch.Generator) -> torch.Tensor:
+        return (model(torch.randn(8, 4, generator=random)) - 1).square().mean()
+
+    def breaks(stage: Stage) -> None:
+        if stage.step == 7:
+            stage.save()
+            raise Broken
+
+    with pytest.raises(Broken):
+        stage_of(False).run(loss, before=breaks)
+    resumed = stage_of(True)
+    assert resumed.step == 7
+    torch.manual_seed(99)
+    resumed.resume()
+    resumed.run(loss)
+    resumed.checkpoint.unlink()
+    whole = stage_of(False)
+    whole.run(loss)
+    for left, right in ((whole.model, resumed.model), (whole.averaged, resumed.averaged)):
+        assert all(torch.equal(a, b) for a, b in zip(left.parameters(), right.parameters(), strict=True))
+    assert whole.losses == resumed.losses
+
+
+def test_a_stage_resumes_bit_for_bit_from_its_checkpoint(tmp_path: Path) -> None:
+    """The real thing: a segmenter broken off half way, against one that ran through."""
+    whole = train_segmenter(workshop(tmp_path / "whole", 6), "judge")
+    half = workshop(tmp_path / "half", 6)
+    stage = half.stage
+
+    def breaks_off(*arguments: object, **plan: object) -> Stage:
+        made = stage(*arguments, **plan)  # type: ignore[arg-type]
+        run = made.run
+
+        def until_three(loss: object, watch: object) -> None:
+            def stop(at: Stage) -> None:
+                if at.step == 3:
+                    at.save()
+                    raise KeyboardInterrupt
+
+            run(loss, watch, stop)  # type: ignore[arg-type]
+
+        made.run = until_three  # type: ignore[method-assign, assignment]
+        return made
+
+    object.__setattr__(half, "stage", breaks_off)
+    with pytest.raises(KeyboardInterrupt):
+        train_segmenter(half, "judge")
+    resumed = train_segmenter(workshop(tmp_path / "half", 6, resume=True), "judge")
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+
+
+def test_a_checkpoint_of_another_configuration_is_refused(trained: Path) -> None:
+    other = replace(workshop(trained, 20, resume=True), name="base")
+    with pytest.raises(UsageError, match=r"is of configuration 'mini', not 'base'; give another --out"):
+        train_segmenter(other, "guide")
+
+
+def test_the_export_is_a_stock_pipeline(trained: Path) -> None:
+    from diffusers import StableDiffusionPipeline
+
+    pipeline = StableDiffusionPipeline.from_pretrained(trained / "weights")
+    pipeline.set_progress_bar_config(disable=True)
+    image = pipeline("an apple", num_inference_steps=2, generator=torch.Generator().manual_seed(0)).images[0]
+    assert image.size == (32, 32)
+    assert pipeline.scheduler.config.timestep_spacing == "trailing"
+    assert pipeline.vae.config.scaling_factor == 1
+
+
+def test_whitening_changes_latents_alone() -> None:
+    torch.manual_seed(0)
+    vae = autoencoder.build(32, (8, 8, 8, 8)).eval()
+    images = torch.rand(8, 3, 32, 32) * 2 - 1
+    with torch.no_grad():
+        before = vae.encode(images).latent_dist
+        decoded = vae.decode(before.mean).sample
+        autoencoder.whiten(vae, images)
+        after = vae.encode(images).latent_dist
+        assert torch.allclose(vae.decode(after.mean).sample, decoded, atol=1e-4)
+    assert after.mean.mean((0, 2, 3)).abs().max() < 1e-4
+    assert (after.mean.std((0, 2, 3)) - 1).abs().max() < 1e-3
+    assert torch.allclose(after.std, before.std / before.mean.std((0, 2, 3)).view(1, -1, 1, 1), rtol=1e-3)
+
+
+def test_words_of_the_world_are_one_piece_others_fall_apart(tmp_path: Path) -> None:
+    tokens.build(tmp_path)
+    tokenizer = CLIPTokenizer.from_pretrained(tmp_path)
+    assert all(len(tokenizer.tokenize(word)) == 1 for word in tokens.corpus())
+    pieces = tokenizer.tokenize("xylophone")
+    assert len(pieces) > 1
+    assert "".join(pieces) == "xylophone</w>"
+    assert tokenizer.unk_token_id not in tokenizer("xylophone Żółw 猫", add_special_tokens=False).input_ids
+    assert tokenizer.model_max_length == tokens.LENGTH
+
+
+def test_captions_are_tokenized_as_the_pipeline_does(tmp_path: Path) -> None:
+    tokenizer = tokens.build(tmp_path)
+    caption = Caption(
+        ("a", "cat", ",", "two", "doughnuts", "and", "jack-o-lantern"), ((1, (0,)), (4, (1, 2)), (6, (3,)))
+    )
+    ids, spans = tokenize(caption, tokenizer)
+    stock = tokenizer(caption.text, padding="max_length", truncation=True).input_ids
+    assert ids.tolist() == stock
+    assert [tokenizer.decode(ids[start:stop]) for start, stop in spans] == ["cat", "doughnuts", "jack - o - lantern"]
+
+
+def test_missing_npm_wrong_hash_and_lacking_sprites(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(ModelError, match="npm is not installed; install npm or give --sprites FILE"):
+        sprites.fetch(tmp_path)
+    (tmp_path / sprites.TARBALL).write_bytes(b"not it")
+    with pytest.raises(ModelError, match="wrong hash; delete it and start again"):
+        sprites.fetch(tmp_path)
+    assert hashlib.sha256(b"not it").hexdigest() != sprites.SHA256
+    from safetensors.torch import save_file
+
+    file = tmp_path / "sprites.safetensors"
+    save_file({"apple": torch.zeros(4, 8, 8, dtype=torch.uint8)}, file)
+    with pytest.raises(UsageError, match="has no sprite of banana"):
+        sprites.load_atlas(NOUNS[:2], 8, file)
+    assert sprites.load_atlas(NOUNS[:1], 16, file).shape == (1, 4, 16, 16)

@@ -1,0 +1,78 @@
+"""The autoencoder: a small `AutoencoderKL` (f8, 8 channels), trained with L1, squares, a Laplacian pyramid, KL.
+
+Stock decoding knows no per-channel statistics, so whitening is folded into `quant_conv` and `post_quant_conv`: latents
+have mean 0, variance 1 and a scaling factor of 1.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from diffusers import AutoencoderKL
+from jaxtyping import Float
+from torch import Tensor
+
+CHANNELS = 8
+FACTOR = 8
+
+
+def build(size: int, widths: tuple[int, int, int, int] = (16, 32, 64, 128)) -> AutoencoderKL:
+    return AutoencoderKL(
+        block_out_channels=widths,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=1,
+        latent_channels=CHANNELS,
+        norm_num_groups=8,
+        sample_size=size,
+        scaling_factor=1.0,
+        force_upcast=False,
+        mid_block_add_attention=False,
+    )
+
+
+def loss(vae: AutoencoderKL, images: Float[Tensor, "b 3 h w"]) -> Tensor:
+    """L1 + Laplacian pyramid + squares (of pixels, and of 8×8 means, so that colour comes early) + KL; [-1, 1]."""
+    posterior = vae.encode(images).latent_dist
+    decoded = vae.decode(posterior.sample()).sample
+    error = decoded - images
+    squares = 4 * error.square().mean() + 8 * F.avg_pool2d(error, FACTOR).square().mean()
+    divergence = posterior.kl().mean() / posterior.mean[0].numel()
+    return error.abs().mean() + 0.5 * _laplacian(error) + squares + 1e-4 * divergence
+
+
+def _laplacian(error: Float[Tensor, "b 3 h w"]) -> Tensor:
+    """Mean absolute band-pass error over three octaves: the pyramid is linear, so it is taken of the error itself."""
+    total = error.new_zeros(())
+    for octave in range(3):
+        coarse = F.avg_pool2d(error, 2)
+        total = total + 2**octave * (error - F.interpolate(coarse, scale_factor=2.0, mode="nearest")).abs().mean()
+        error = coarse
+    return total / 3
+
+
+@torch.no_grad()
+def whiten(vae: AutoencoderKL, images: Float[Tensor, "n 3 h w"], batch: int = 16) -> None:
+    """Folds the latents' mean and deviation over `images` (in [-1, 1]) into the two 1×1 convolutions, in place."""
+    latents = torch.cat([vae.encode(part).latent_dist.mean.cpu() for part in images.split(batch)])
+    mean, deviation = latents.mean((0, 2, 3)).to(vae.device), latents.std((0, 2, 3)).to(vae.device)
+    quant, post = vae.quant_conv, vae.post_quant_conv
+    post.bias += post.weight[:, :, 0, 0] @ mean
+    post.weight *= deviation.view(1, -1, 1, 1)
+    quant.weight[:CHANNELS] /= deviation.view(-1, 1, 1, 1)
+    quant.bias[:CHANNELS] = (quant.bias[:CHANNELS] - mean) / deviation
+    quant.bias[CHANNELS:] -= 2 * deviation.log()
+
+
+def psnr(decoded: Float[Tensor, "b 3 h w"], images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b"]:
+    """Decibels per picture; both in [-1, 1]."""
+    return -10 * ((decoded.clamp(-1, 1) - images) / 2).square().mean((1, 2, 3)).log10()
+
+
+@torch.no_grad()
+def reconstruction(vae: AutoencoderKL, images: Float[Tensor, "b 3 h w"]) -> float:
+    """Mean PSNR in dB over `images` in [0, 1]."""
+    vae.eval()
+    signed = images * 2 - 1
+    decoded = torch.cat([vae.decode(vae.encode(part).latent_dist.mean).sample for part in signed.split(16)])
+    return float(psnr(decoded, signed).mean())

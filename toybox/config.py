@@ -1,0 +1,69 @@
+"""The two configurations of one recipe: `base` for a GPU, `mini` for two CPU cores."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .world import World, world
+
+
+@dataclass(frozen=True)
+class Config:
+    """Widths, batches and learning rates; shares of the training time per stage."""
+
+    world: World
+    autoencoder_widths: tuple[int, int, int, int]
+    autoencoder_batch: int
+    autoencoder_rate: float
+    widths: tuple[int, int, int]
+    text_width: int
+    batch: int
+    rate: float
+    pool: int
+    """Scenes rendered and encoded for the UNet."""
+    shard: int
+    grow_every: int
+    """Steps until the next shard of the pool is needed; the first steps need little variety."""
+    segmenter_batch: int
+    shares: tuple[float, float, float]
+    """Of `--minutes`: autoencoder, UNet, each of the two segmenters."""
+
+
+CONFIGS = {
+    "mini": Config(
+        world=world("mini"),
+        autoencoder_widths=(16, 32, 48, 64),
+        autoencoder_batch=8,
+        autoencoder_rate=2e-3,
+        widths=(64, 96, 128),
+        text_width=128,
+        batch=24,
+        rate=8e-4,
+        pool=16_384,
+        shard=1024,
+        grow_every=200,
+        segmenter_batch=16,
+        shares=(0.14, 0.72, 0.07),
+    ),
+    "base": Config(
+        world=world("base"),
+        autoencoder_widths=(16, 32, 64, 128),
+        autoencoder_batch=64,
+        autoencoder_rate=1e-3,
+        widths=(96, 128, 192),
+        text_width=192,
+        batch=256,
+        rate=4e-4,
+        pool=204_800,
+        shard=4096,
+        grow_every=10,
+        segmenter_batch=64,
+        shares=(0.2, 0.7, 0.05),
+    ),
+}
+
+
+def config(name: str) -> Config:
+    """The configuration `name`. Raises UsageError for an unknown one."""
+    world(name)
+    return CONFIGS[name]

@@ -1,0 +1,76 @@
+"""How the UNet and its text encoder learn: the denoising loss with grounding, and the check that words own places."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float, Int
+from torch import Generator, Tensor, nn
+
+from . import team
+from .grounding import Maps, area_under_curve, grounding_loss
+from .networks import Painter, noise_levels
+from .pool import Pool
+
+
+@dataclass(frozen=True)
+class Denoising:
+    """The UNet's loss: noise prediction, min-SNR (γ = 5), captions dropped for guidance, and grounding.
+
+    Timesteps are drawn in proportion to their min-SNR weight instead of being weighted: the same mean, less noise.
+    """
+
+    pool: Pool
+    batch: int
+    levels: Float[Tensor, "1000"]
+    empty: Int[Tensor, "tokens"]
+    dropout: float = 0.1
+    grounding: float = 0.05
+
+    def __call__(self, model: nn.Module, random: Generator) -> Tensor:
+        batch = self.pool.batch(random, self.batch)
+        clean = batch["latents"].float()
+        device, mine = clean.device, team.share(self.batch)
+        ratio = self.levels / (1 - self.levels)
+        weights = (ratio.clamp(max=5.0) / ratio).cpu()
+        timesteps = torch.multinomial(weights, self.batch, replacement=True, generator=random)[mine].to(device)
+        noise = torch.randn(self.batch, *clean.shape[1:], generator=random)[mine].to(device)
+        dropped = (torch.rand(self.batch, generator=random) < self.dropout)[mine].to(device)
+        ids = torch.where(dropped[:, None], self.empty.to(device), batch["ids"].long())
+        words = batch["words"].float() * ~dropped[:, None, None]
+        maps: Maps = []
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            noised = add_noise(clean, noise, self.levels[timesteps]).contiguous(memory_format=torch.channels_last)
+            predicted = model(noised, timesteps, ids, maps).float()
+        error = (predicted - noise).square().mean()
+        grounded = grounding_loss([layer.float() for layer in maps], words, batch["masks"].float() / 255)
+        return error + self.grounding * grounded
+
+
+def add_noise(
+    clean: Float[Tensor, "b c h w"], noise: Float[Tensor, "b c h w"], level: Float[Tensor, "b"]
+) -> Float[Tensor, "b c h w"]:
+    """Latents at the share `level` of signal variance."""
+    level = level.view(-1, 1, 1, 1)
+    return level.sqrt() * clean + (1 - level).sqrt() * noise
+
+
+@torch.no_grad()
+def attention_auc(painter: Painter, batch: dict[str, Tensor], timestep: int) -> float:
+    """Mean AUC of the mentions' attention (finest grid, mean over layers and heads) against their true masks."""
+    painter.eval()
+    clean = batch["latents"].float()
+    noise = torch.randn(clean.shape, generator=Generator().manual_seed(timestep)).to(clean.device)
+    maps: Maps = []
+    times = torch.full((len(clean),), timestep, device=clean.device)
+    painter(add_noise(clean, noise, noise_levels().to(clean.device)[times]), times, batch["ids"].long(), maps)
+    pixels = clean.shape[-1] * clean.shape[-2]
+    finest = torch.stack([layer for layer in maps if layer.shape[1] == pixels]).mean(0)
+    attention = torch.einsum("bpt,bmt->bmp", finest, batch["words"].float())
+    masks = batch["masks"].flatten(2).float() / 255
+    seen = batch["words"].any(-1) & (masks >= 0.5).any(-1)
+    scores = [
+        area_under_curve(attention[row, mention], masks[row, mention]) for row, mention in seen.nonzero().tolist()
+    ]
+    return sum(scores) / len(scores)

@@ -1,0 +1,102 @@
+"""The text encoder and the UNet as one module to train, and their export as a stock Stable Diffusion pipeline."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
+
+from .autoencoder import CHANNELS, FACTOR
+from .config import Config
+from .grounding import Maps, open_cross_attention
+from .tokens import LENGTH
+
+SCHEDULER = {
+    "beta_start": 0.00085,
+    "beta_end": 0.012,
+    "beta_schedule": "scaled_linear",
+    "clip_sample": False,
+    "set_alpha_to_one": True,
+    "steps_offset": 1,
+    "timestep_spacing": "trailing",
+}
+
+
+class Painter(nn.Module):
+    """Token ids in, predicted noise out."""
+
+    def __init__(self, recipe: Config, tokenizer: CLIPTokenizer) -> None:
+        super().__init__()
+        width = recipe.text_width
+        self.text = CLIPTextModel(
+            CLIPTextConfig(
+                vocab_size=len(tokenizer),
+                hidden_size=width,
+                intermediate_size=4 * width,
+                num_hidden_layers=2,
+                num_attention_heads=4,
+                max_position_embeddings=LENGTH,
+                projection_dim=width,
+                bos_token_id=tokenizer.bos_token_id,
+                eos_token_id=tokenizer.eos_token_id,
+                pad_token_id=tokenizer.pad_token_id,
+            )
+        )
+        self.unet = UNet2DConditionModel(
+            sample_size=recipe.world.size // FACTOR,
+            in_channels=CHANNELS,
+            out_channels=CHANNELS,
+            block_out_channels=recipe.widths,
+            down_block_types=("CrossAttnDownBlock2D",) * 3,
+            up_block_types=("CrossAttnUpBlock2D",) * 3,
+            layers_per_block=1,
+            norm_num_groups=16,
+            cross_attention_dim=width,
+            attention_head_dim=4,  # diffusers reads this as the number of heads
+        )
+        open_cross_attention(self.unet)
+
+    def load(self, folder: Path) -> None:
+        """Takes the weights of an exported folder."""
+        self.text.load_state_dict(CLIPTextModel.from_pretrained(folder / "text_encoder").state_dict())
+        self.unet.load_state_dict(UNet2DConditionModel.from_pretrained(folder / "unet").state_dict())
+
+    def forward(
+        self,
+        latents: Float[Tensor, "b c h w"],
+        timesteps: Int[Tensor, "b"],
+        ids: Int[Tensor, "b tokens"],
+        maps: Maps | None = None,
+    ) -> Float[Tensor, "b c h w"]:
+        """Predicted noise; `maps`, an empty list, gets the head-averaged cross-attention of every layer."""
+        words = self.text(ids).last_hidden_state
+        return self.unet(latents, timesteps, words, cross_attention_kwargs={"maps": maps}).sample
+
+
+def noise_levels() -> Float[Tensor, "1000"]:
+    """The share of signal variance at every timestep."""
+    return DDIMScheduler(**SCHEDULER).alphas_cumprod
+
+
+def export(painter: Painter, vae: AutoencoderKL, tokenizer: CLIPTokenizer, folder: Path) -> None:
+    """Writes a folder that stock diffusers loads: fp16 in shards up to 15 MB, the text encoder in fp32."""
+    pipeline = StableDiffusionPipeline(
+        vae,
+        painter.text,
+        tokenizer,
+        painter.unet,
+        DDIMScheduler(**SCHEDULER),
+        None,
+        None,
+        requires_safety_checker=False,
+    )
+    pipeline.save_pretrained(folder)
+    for name, part in (("unet", painter.unet), ("vae", vae)):
+        halved = type(part).from_config(part.config)
+        halved.load_state_dict(part.state_dict())
+        for stale in (folder / name).glob("*.safetensors*"):
+            stale.unlink()
+        halved.half().save_pretrained(folder / name, max_shard_size="15MB")

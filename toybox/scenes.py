@@ -1,0 +1,228 @@
+"""The world that toybox learns: seed -> pictures, captions, one exact mask per object, class maps.
+
+Layouts and textures are drawn from one CPU generator, pixels on the device of the atlas: a seed gives the same scenes
+everywhere.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from random import Random
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Bool, Float, Int
+from torch import Generator, Tensor
+
+from .captions import Caption, write
+from .grounds import paint
+from .photos import photo_bank, to_unit
+from .world import COLOURS, PHOTO, World
+
+LEVELS = 3
+"""Blurred copies of each sprite, one per halving, so that small objects do not alias."""
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """`masks[i, k]` shows where object k of scene i is seen; `classes` 0 is the ground, else 1 + the noun's index."""
+
+    images: Float[Tensor, "b 3 s s"]
+    masks: Bool[Tensor, "b k s s"]
+    classes: Int[Tensor, "b s s"]
+    nouns: Int[Tensor, "b k"]
+    """The noun's index, −1 where a scene has fewer objects."""
+    captions: tuple[Caption, ...]
+    grounds: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the objects stand: centres, sides and stretch as shares of the picture, rotation in radians."""
+
+    nouns: Int[Tensor, "b k"]
+    centre: Float[Tensor, "b k 2"]
+    side: Float[Tensor, "b k"]
+    stretch: Float[Tensor, "b k"]
+    rotation: Float[Tensor, "b k"]
+    flip: Float[Tensor, "b k"]
+    light: Float[Tensor, "b k"]
+
+
+class Renderer:
+    """Draws scenes of `world` with the sprites of `atlas`, on the atlas's device."""
+
+    def __init__(self, world: World, atlas: Float[Tensor, "nouns 4 s s"]) -> None:
+        self.world = world
+        self.device = atlas.device
+        self.pyramid = torch.stack([_blurred(atlas, level) for level in range(LEVELS)])
+        self.hues = _hues(atlas).tolist()
+        self.photos = photo_bank(world.size)
+
+    def __call__(self, seed: int, count: int, objects: int | None = None, photos: float | None = None) -> Scenes:
+        """`count` scenes of `seed`; `objects` fixes how many stand in each, `photos` the share on real photos."""
+        random, words = Generator().manual_seed(seed), Random(seed)
+        layout = self._layout(random, count, objects)
+        images, grounds = self._grounds(random, count, self.world.photos if photos is None else photos)
+        colours = [[self._colour(words, int(noun)) for noun in row] for row in layout.nouns]
+        alphas = []
+        for slot in range(layout.nouns.shape[1]):
+            shadow = torch.tensor([ground.shadow for ground in grounds])
+            images, alpha = self._place(images, layout, slot, [row[slot] for row in colours], shadow)
+            alphas.append(alpha)
+        masks = _visible(torch.cat(alphas, 1))
+        classes = (masks * (layout.nouns.to(self.device) + 1)[:, :, None, None]).sum(1)
+        captions = []
+        for row, colour, ground in zip(layout.nouns.tolist(), colours, grounds, strict=True):
+            present = [self.world.nouns[noun] for noun in row if noun >= 0]
+            captions.append(write(words, present, colour[: len(present)], ground))
+        names = tuple(ground.name for ground in grounds)
+        return Scenes(images.clamp(0, 1), masks, classes, layout.nouns, tuple(captions), names)
+
+    def _layout(self, random: Generator, count: int, objects: int | None) -> Layout:
+        world, most = self.world, len(self.world.counts) - 1
+        shape = (count, most)
+
+        def uniform(low: float, high: float, *sizes: int) -> Tensor:
+            return torch.rand(*sizes, generator=random) * (high - low) + low
+
+        number = torch.multinomial(torch.tensor(world.counts), count, replacement=True, generator=random)
+        number = number if objects is None else torch.full_like(number, objects)
+        ranges = torch.tensor([world.sizes[0], *world.sizes])[number]
+        side = ranges[:, :1] + (ranges[:, 1:] - ranges[:, :1]) * uniform(0, 1, *shape)
+        nouns = torch.randint(len(world.nouns), shape, generator=random)
+        twins = torch.rand(count, generator=random) < 0.12
+        nouns[twins] = nouns[twins, :1]
+        nouns[torch.arange(most) >= number[:, None]] = -1
+        room = 0.5 - 0.45 * side
+        tries = uniform(-1, 1, 12, count, most, 2) * room[..., None] + 0.5
+        return Layout(
+            nouns,
+            _apart(tries, side, world.occlusion),
+            side,
+            1 + uniform(-world.stretch, world.stretch, *shape),
+            uniform(-1, 1, *shape) * math.radians(world.rotation),
+            torch.randint(2, shape, generator=random) * 2.0 - 1,
+            uniform(0.9, 1.08, *shape),
+        )
+
+    def _grounds(self, random: Generator, count: int, share: float) -> tuple[Tensor, list]:
+        world = self.world
+        kinds = torch.randint(len(world.grounds), (count,), generator=random)
+        kinds[torch.rand(count, generator=random) < (share if len(self.photos) else 0.0)] = -1
+        images = torch.empty(count, 3, world.size, world.size, device=self.device)
+        for kind in kinds.unique().tolist():
+            rows = (kinds == kind).nonzero().flatten()
+            if kind < 0:
+                chosen = self.photos[torch.randint(len(self.photos), (len(rows),), generator=random)]
+                images[rows.to(self.device)] = to_unit(chosen).to(self.device)
+            else:
+                name = world.grounds[kind].name
+                images[rows.to(self.device)] = paint(name, len(rows), world.size, random, self.device)
+        mirrored = (torch.rand(count, generator=random) < 0.5).to(self.device)
+        images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
+        return images, [PHOTO if kind < 0 else world.grounds[kind] for kind in kinds.tolist()]
+
+    def _colour(self, words: Random, noun: int) -> str | None:
+        """A colour for a third of the things that take one, never the sprite's own hue."""
+        world = self.world
+        if noun < 0 or not world.colours or not world.nouns[noun].colourable or words.random() > 0.4:
+            return None
+        return words.choice(world.colours)
+
+    def _place(
+        self, images: Tensor, layout: Layout, slot: int, colours: list[str | None], shadow: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        """Draws the `slot`-th object of every scene; returns the pictures and the object's alpha (b, 1, s, s)."""
+        size = self.world.size
+        alpha = torch.zeros(len(images), 1, size, size, device=self.device)
+        rows = (layout.nouns[:, slot] >= 0).nonzero().flatten()
+        if not len(rows):
+            return images, alpha
+        nouns = layout.nouns[rows, slot]
+        centre, side, stretch, rotation, flip, light = (
+            getattr(layout, name)[rows, slot].to(self.device)
+            for name in ("centre", "side", "stretch", "rotation", "flip", "light")
+        )
+        level = (self.pyramid.shape[-1] / (side * size)).log2().round().clamp(0, LEVELS - 1).long()
+        sprites = self.pyramid[level, nouns.to(self.device)]
+        turns = [
+            0.0 if colour is None else COLOURS[colour] - self.hues[noun]
+            for colour, noun in zip([colours[row] for row in rows.tolist()], nouns.tolist(), strict=True)
+        ]
+        if any(turns):
+            sprites = _turn_hue(sprites, torch.tensor(turns, device=self.device))
+        width, height = side * stretch.clamp(max=1), side / stretch.clamp(min=1)
+        cos, sin = rotation.cos(), rotation.sin()
+        # From the picture's [-1, 1] to the sprite's: shift, rotate, scale, flip.
+        theta = torch.stack(
+            [
+                torch.stack([cos / width * flip, sin / width * flip], -1),
+                torch.stack([-sin / height, cos / height], -1),
+            ],
+            1,
+        )
+        shift = -(theta @ (centre * 2 - 1)[..., None])
+        grid = F.affine_grid(torch.cat([theta, shift], -1), [len(rows), 4, size, size], align_corners=False)
+        drawn = F.grid_sample(sprites, grid, align_corners=False)
+        below = images[rows.to(self.device)]
+        shade = _shadow(centre, width, height, size) * shadow[rows].to(self.device).view(-1, 1, 1, 1)
+        below = below * (1 - 0.45 * shade)
+        below = below * (1 - drawn[:, 3:]) + (drawn[:, :3] * light.view(-1, 1, 1, 1)).clamp(max=1)
+        rows = rows.to(self.device)
+        return images.index_copy(0, rows, below), alpha.index_copy(0, rows, drawn[:, 3:])
+
+
+def _blurred(atlas: Tensor, level: int) -> Tensor:
+    small = F.interpolate(atlas, scale_factor=0.5**level, mode="bilinear", antialias=True) if level else atlas
+    return F.interpolate(small, atlas.shape[-2:], mode="bilinear") if level else atlas
+
+
+def _apart(tries: Float[Tensor, "t b k 2"], side: Float[Tensor, "b k"], overlap: float) -> Float[Tensor, "b k 2"]:
+    """Per scene the first of the tries whose objects overlap little enough, else that with the least overlap."""
+    gaps = torch.full(tries.shape[:2], math.inf)
+    for one in range(side.shape[1]):
+        for other in range(one):
+            reach = (side[:, one] + side[:, other]) / 2
+            distance = (tries[:, :, one] - tries[:, :, other]).norm(dim=-1)
+            gaps = torch.minimum(gaps, distance / reach - (1 - overlap))
+    fits = gaps >= 0
+    chosen = torch.where(fits.any(0), fits.int().argmax(0), gaps.argmax(0))
+    return tries[chosen, torch.arange(tries.shape[1])]
+
+
+def _shadow(centre: Tensor, width: Tensor, height: Tensor, size: int) -> Float[Tensor, "n 1 s s"]:
+    """A soft flat ellipse under the object, in [0, 1]."""
+    axis = (torch.arange(size, device=centre.device) + 0.5) / size
+    x = (axis.view(1, 1, -1) - centre[:, 0, None, None]) / (0.46 * width[:, None, None])
+    y = (axis.view(1, -1, 1) - (centre[:, 1] + 0.46 * height)[:, None, None]) / (0.11 * width[:, None, None])
+    return torch.exp(-((x * x + y * y) ** 1.5))[:, None]
+
+
+def _visible(alphas: Float[Tensor, "b k s s"]) -> Bool[Tensor, "b k s s"]:
+    """A pixel belongs to the topmost object that covers more than half of it."""
+    solid = alphas > 0.5
+    above = solid.flip(1).cumsum(1).flip(1) - solid.int()
+    return solid & (above == 0)
+
+
+TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
+
+
+def _turn_hue(sprites: Float[Tensor, "n 4 s s"], degrees: Float[Tensor, "n"]) -> Float[Tensor, "n 4 s s"]:
+    """Turns hues about the grey axis (in YIQ, against the clock of the hue circle); premultiplied colour stays so."""
+    angle = -torch.deg2rad(degrees)
+    cos, sin = angle.cos(), angle.sin()
+    zero, one = torch.zeros_like(cos), torch.ones_like(cos)
+    turn = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], -1).view(-1, 3, 3)
+    to_yiq = TO_YIQ.to(sprites.device)
+    turned = torch.einsum("nij,njhw->nihw", to_yiq.inverse() @ turn @ to_yiq, sprites[:, :3])
+    return torch.cat([turned.clamp(min=0).minimum(sprites[:, 3:]), sprites[:, 3:]], 1)
+
+
+def _hues(atlas: Float[Tensor, "n 4 s s"]) -> Float[Tensor, "n"]:
+    """Each sprite's mean hue in degrees, weighted by how colourful its pixels are."""
+    red, green, blue = atlas[:, :3].unbind(1)
+    across, up = (2 * red - green - blue) / 2, (green - blue) * math.sqrt(3) / 2
+    return torch.rad2deg(torch.atan2(up.sum((-1, -2)), across.sum((-1, -2))))

@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import masks as masks
+    from .files import load_mask as load_mask
+    from .files import save_mask as save_mask
     from .pointing import pick as pick
     from .pointing import segment as segment
     from .protocol import Encoded as Encoded
@@ -12,6 +14,8 @@ if TYPE_CHECKING:
     from .protocol import Segmenter as Segmenter
 
 _HOME = {
+    "load_mask": "files",
+    "save_mask": "files",
     "segment": "pointing",
     "pick": "pointing",
     "Encoded": "protocol",
@@ -19,7 +23,7 @@ _HOME = {
     "Prompts": "protocol",
     "Segmenter": "protocol",
 }
-__all__ = ["Encoded", "Masks", "Prompts", "Segmenter", "masks", "pick", "segment"]
+__all__ = ["Encoded", "Masks", "Prompts", "Segmenter", "load_mask", "masks", "pick", "save_mask", "segment"]
 
 
 def __getattr__(name: str) -> Any:

@@ -9,7 +9,7 @@ from ..errors import UsageError
 from .masks import iou, resize
 from .protocol import Masks, Prompts
 
-LONGEST_SIDE = 512  # GrabCut's graph grows with the photo: time and memory are bounded by working at this size
+LONGEST_SIDE = 320  # the graph that is cut grows with the photo: working at this size bounds time and memory
 
 
 @dataclass(frozen=True)

@@ -26,6 +26,7 @@ def segment(
     mask: Bool[np.ndarray, "H W"] | None = None,
     text: str | None = None,
     backend: str | Segmenter = "auto",
+    detector: str = "auto",
     offline: bool = False,
 ) -> Masks:
     """Masks of the thing that is pointed at, or described, best first.
@@ -33,9 +34,9 @@ def segment(
     `photo` is a `Photo` or an array (H W 3 uint8, display orientation). `points` are (x, y) in its pixels, `labels` 1
     for this and 0 for not this, `boxes` (x0, y0, x1, y1), `mask` an earlier mask to start from. One box and the points
     together describe one thing. Several boxes are several things: each is segmented with the points inside it and all
-    negative points, and the masks are joined. `text` finds every instance of what it says instead. `backend` is
-    "auto", "grabcut", a known model's name, a path to weights, a hub id, or a loaded segmenter; see `backends.load`.
-    Photos lately encoded are kept, so that a second click is fast.
+    negative points, and the masks are joined. `text` finds every instance of what it says instead, by
+    `detector` (see `text.find`). `backend` is "auto", "grabcut", a known model's name, a path to weights, a hub id, or
+    a loaded segmenter; see `backends.load`. Photos lately encoded are kept, so that a second click is fast.
 
     Raises UsageError for prompts that cannot mean anything on this photo, ModelError for weights that cannot be had.
     """
@@ -45,7 +46,7 @@ def segment(
             raise UsageError("Give either a text or points and boxes, not both.")
         from .text import find
 
-        return find(pixels, text, backend=backend, offline=offline)
+        return find(pixels, text, detector=detector, backend=backend, offline=offline)
     prompts = prompts_for(pixels.shape[:2], points, labels, boxes, mask)
     encoded = encode(pixels, load(backend, offline=offline) if isinstance(backend, str) else backend)
     return reduce(_join, (encoded.predict(prompt) for prompt in prompts))

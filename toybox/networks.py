@@ -12,7 +12,7 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 from .autoencoder import CHANNELS, FACTOR
 from .config import Config
 from .grounding import Maps, open_cross_attention
-from .tokens import LENGTH
+from .tokens import LENGTH, write_files
 
 SCHEDULER = {
     "beta_start": 0.00085,
@@ -100,3 +100,6 @@ def export(painter: Painter, vae: AutoencoderKL, tokenizer: CLIPTokenizer, folde
         for stale in (folder / name).glob("*.safetensors*"):
             stale.unlink()
         halved.half().save_pretrained(folder / name, max_shard_size="15MB")
+    write_files(tokenizer, folder / "tokenizer")
+    for file in folder.rglob("*.safetensors"):
+        file.chmod(0o644)

@@ -29,7 +29,7 @@ def corpus() -> list[str]:
 
 
 def build(folder: Path) -> CLIPTokenizer:
-    """Learns the merges and writes the tokenizer to `folder` in both the old and the new file format."""
+    """Learns the merges and writes the tokenizer to `folder`."""
     words = corpus()
     learner = Tokenizer(BPE(end_of_word_suffix="</w>"))
     learner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
@@ -39,9 +39,14 @@ def build(folder: Path) -> CLIPTokenizer:
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     pieces = [*letters, *(letter + "</w>" for letter in letters), *dict.fromkeys("".join(merge) for merge in merges)]
     vocabulary = {piece: index for index, piece in enumerate([*pieces, BOS, EOS])}
-    folder.mkdir(parents=True, exist_ok=True)
     tokenizer = CLIPTokenizer(vocabulary, merges, model_max_length=LENGTH)
-    tokenizer.save_pretrained(folder)
-    (folder / "vocab.json").write_text(json.dumps(vocabulary, ensure_ascii=False))
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{left} {right}\n" for left, right in merges))
+    write_files(tokenizer, folder)
     return tokenizer
+
+
+def write_files(tokenizer: CLIPTokenizer, folder: Path) -> None:
+    """Writes the tokenizer in the new and in the old file format."""
+    tokenizer.save_pretrained(folder)
+    model = json.loads((folder / "tokenizer.json").read_text())["model"]
+    (folder / "vocab.json").write_text(json.dumps(model["vocab"], ensure_ascii=False))
+    (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{' '.join(merge)}\n" for merge in model["merges"]))

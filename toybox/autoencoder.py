@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 CHANNELS = 8
 FACTOR = 8
@@ -54,9 +54,13 @@ def _laplacian(error: Float[Tensor, "b 3 h w"]) -> Tensor:
 @torch.no_grad()
 def whiten(vae: AutoencoderKL, images: Float[Tensor, "n 3 h w"], batch: int = 16) -> None:
     """Folds the latents' mean and deviation over `images` (in [-1, 1]) into the two 1×1 convolutions, in place."""
-    latents = torch.cat([vae.encode(part).latent_dist.mean.cpu() for part in images.split(batch)])
+    latents = torch.cat([vae.encode(part).latent_dist.mean.cpu() for part in images.split(batch)])  # type: ignore[no-untyped-call]
     mean, deviation = latents.mean((0, 2, 3)).to(vae.device), latents.std((0, 2, 3)).to(vae.device)
-    quant, post = vae.quant_conv, vae.post_quant_conv
+    quant, post = vae.get_submodule("quant_conv"), vae.get_submodule("post_quant_conv")
+    assert isinstance(quant, nn.Conv2d)
+    assert isinstance(post, nn.Conv2d)
+    assert quant.bias is not None
+    assert post.bias is not None
     post.bias += post.weight[:, :, 0, 0] @ mean
     post.weight *= deviation.view(1, -1, 1, 1)
     quant.weight[:CHANNELS] /= deviation.view(-1, 1, 1, 1)
@@ -74,5 +78,5 @@ def reconstruction(vae: AutoencoderKL, images: Float[Tensor, "b 3 h w"]) -> floa
     """Mean PSNR in dB over `images` in [0, 1]."""
     vae.eval()
     signed = images * 2 - 1
-    decoded = torch.cat([vae.decode(vae.encode(part).latent_dist.mean).sample for part in signed.split(16)])
+    decoded = torch.cat([vae.decode(vae.encode(part).latent_dist.mean).sample for part in signed.split(16)])  # type: ignore[no-untyped-call]
     return float(psnr(decoded, signed).mean())

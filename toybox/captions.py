@@ -64,7 +64,8 @@ def _phrase(random: Random, noun: Noun, colour: str | None, count: int) -> list[
 
 def _split(words: list[str], names: list[tuple[int, tuple[int, ...]]]) -> Caption:
     """Parts like "next to" become words of their own, and the names' places follow."""
-    starts, flat = [], []
+    starts: list[int] = []
+    flat: list[str] = []
     for word in words:
         starts.append(len(flat))
         flat += word.split()

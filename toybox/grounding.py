@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from diffusers import UNet2DConditionModel
 from diffusers.models.attention_processor import Attention
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from jaxtyping import Float
 from torch import Tensor
 
@@ -45,7 +45,7 @@ class OpenAttention:
 
 
 def open_cross_attention(unet: UNet2DConditionModel) -> None:
-    unet.set_attn_processor(OpenAttention())
+    unet.set_attn_processor(OpenAttention())  # type: ignore[arg-type]
 
 
 def grounding_loss(

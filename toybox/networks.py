@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import Any
 
-from diffusers import AutoencoderKL, DDIMScheduler, StableDiffusionPipeline, UNet2DConditionModel
+from diffusers import DDIMScheduler, StableDiffusionPipeline
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
@@ -23,6 +27,10 @@ SCHEDULER = {
     "steps_offset": 1,
     "timestep_spacing": "trailing",
 }
+
+
+GUIDANCE_SCALE = 4.0
+"""What suits these weights; `Editor` takes it as its default."""
 
 
 class Painter(nn.Module):
@@ -78,28 +86,30 @@ class Painter(nn.Module):
 
 def noise_levels() -> Float[Tensor, "1000"]:
     """The share of signal variance at every timestep."""
-    return DDIMScheduler(**SCHEDULER).alphas_cumprod
+    scheduler: Any = DDIMScheduler(**SCHEDULER)  # type: ignore[no-untyped-call]
+    return scheduler.alphas_cumprod
 
 
 def export(painter: Painter, vae: AutoencoderKL, tokenizer: CLIPTokenizer, folder: Path) -> None:
     """Writes a folder that stock diffusers loads: fp16 in shards up to 15 MB, the text encoder in fp32."""
-    pipeline = StableDiffusionPipeline(
+    pipeline: Any = StableDiffusionPipeline(  # type: ignore[no-untyped-call]
         vae,
         painter.text,
         tokenizer,
         painter.unet,
-        DDIMScheduler(**SCHEDULER),
+        DDIMScheduler(**SCHEDULER),  # type: ignore[no-untyped-call]
         None,
         None,
         requires_safety_checker=False,
     )
     pipeline.save_pretrained(folder)
     for name, part in (("unet", painter.unet), ("vae", vae)):
-        halved = type(part).from_config(part.config)
+        halved: Any = type(part).from_config(part.config)
         halved.load_state_dict(part.state_dict())
         for stale in (folder / name).glob("*.safetensors*"):
             stale.unlink()
         halved.half().save_pretrained(folder / name, max_shard_size="15MB")
     write_files(tokenizer, folder / "tokenizer")
+    (folder / "inlay.json").write_text(json.dumps({"guidance_scale": GUIDANCE_SCALE}) + "\n")
     for file in folder.rglob("*.safetensors"):
         file.chmod(0o644)

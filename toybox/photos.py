@@ -41,7 +41,7 @@ def photo_bank(size: int, count: int = 1200) -> UInt8[Tensor, "n 3 s s"]:
     for _ in range(count):
         photo = photos[random.integers(COMMON if random.random() < 0.5 else len(photos))]
         side = int(min(photo.size) * random.uniform(0.3, 1.0))
-        left, top = random.integers(photo.width - side + 1), random.integers(photo.height - side + 1)
+        left, top = (int(random.integers(length - side + 1)) for length in photo.size)
         crop = photo.resize(
             (size, size), Image.Resampling.BICUBIC, (left, top, left + side, top + side), reducing_gap=3
         )

@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 from .captions import Caption, write
 from .grounds import paint
 from .photos import photo_bank, to_unit
-from .world import COLOURS, PHOTO, World
+from .world import COLOURS, PHOTO, Ground, World
 
 LEVELS = 3
 """Blurred copies of each sprite, one per halving, so that small objects do not alias."""
@@ -107,12 +107,12 @@ class Renderer:
             uniform(0.9, 1.08, *shape),
         )
 
-    def _grounds(self, random: Generator, count: int, share: float) -> tuple[Tensor, list]:
+    def _grounds(self, random: Generator, count: int, share: float) -> tuple[Tensor, list[Ground]]:
         world = self.world
         kinds = torch.randint(len(world.grounds), (count,), generator=random)
         kinds[torch.rand(count, generator=random) < (share if len(self.photos) else 0.0)] = -1
         images = torch.empty(count, 3, world.size, world.size, device=self.device)
-        for kind in kinds.unique().tolist():
+        for kind in sorted(set(kinds.tolist())):
             rows = (kinds == kind).nonzero().flatten()
             if kind < 0:
                 chosen = self.photos[torch.randint(len(self.photos), (len(rows),), generator=random)]

@@ -8,12 +8,15 @@ from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 import torch
 from torch import Generator, Tensor, nn
 
 from ..errors import UsageError
 from . import team
+
+M = TypeVar("M", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -33,13 +36,13 @@ class Plan:
     checkpoint_minutes: float = 2.0
 
 
-class Stage:
+class Stage(Generic[M]):
     """Trains `model` by `loss(model, generator)`; what `resume` needs is in one file, `<folder>/<name>.pt`."""
 
-    def __init__(self, plan: Plan, model: nn.Module, folder: Path) -> None:
+    def __init__(self, plan: Plan, model: M, folder: Path) -> None:
         self.plan, self.model, self.folder = plan, model, folder
         device = next(model.parameters()).device
-        self.averaged = deepcopy(model).requires_grad_(False)
+        self.averaged: M = deepcopy(model).requires_grad_(False)
         self.optimizer = torch.optim.AdamW(
             model.parameters(), plan.learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=True
         )
@@ -67,9 +70,9 @@ class Stage:
 
     def run(
         self,
-        loss: Callable[[nn.Module, Generator], Tensor],
-        watch: Callable[[Stage], str] = lambda stage: "",
-        before: Callable[[Stage], None] = lambda stage: None,
+        loss: Callable[[M, Generator], Tensor],
+        watch: Callable[[Stage[M]], str] = lambda stage: "",
+        before: Callable[[Stage[M]], None] = lambda stage: None,
     ) -> None:
         """Trains to the end of the plan. `watch` is called at each checkpoint and adds to the progress line."""
         saved, lasted = time.monotonic(), 0.0
@@ -80,7 +83,7 @@ class Stage:
                 group["lr"] = self.rate()
             before(self)
             value = loss(self.model, self.random)
-            value.backward()
+            value.backward()  # type: ignore[no-untyped-call]
             numbers = torch.stack([value.detach(), value.new_tensor(self.seconds + lasted)])
             value, seconds = team.average(self.model, numbers).tolist()
             nn.utils.clip_grad_norm_(self.model.parameters(), self.plan.clip)
@@ -96,7 +99,7 @@ class Stage:
                 saved = self._pause(watch)
         self._pause(watch)
 
-    def _pause(self, watch: Callable[[Stage], str]) -> float:
+    def _pause(self, watch: Callable[[Stage[M]], str]) -> float:
         if team.rank():
             return time.monotonic()
         self.save()

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKL
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from jaxtyping import Float, UInt8
 from torch import Generator, Tensor, nn
 
@@ -28,7 +28,7 @@ from .pool import Pool, encode
 from .scenes import Renderer, Scenes
 from .segmenter import Segmenter
 from .sprites import load_atlas, save_atlas
-from .stage import Plan, Stage
+from .stage import M, Plan, Stage
 from .vocabulary import describe
 from .world import NOUNS
 
@@ -50,7 +50,7 @@ class Workshop:
     steps: int
     init_from: Path | None
 
-    def stage(self, name: str, model: nn.Module, share: float, **plan: float) -> Stage:
+    def stage(self, name: str, model: M, share: float, **plan: float) -> Stage[M]:
         """A stage that takes `share` of the minutes, resumed if that is wanted."""
         stage = Stage(Plan(name, self.name, minutes=self.minutes * share, steps=self.steps, **plan), model, self.folder)  # type: ignore[arg-type]
         if self.resume:
@@ -62,7 +62,8 @@ def train_autoencoder(shop: Workshop, finished: bool = False) -> AutoencoderKL:
     """The autoencoder with whitened latents, from its checkpoint as it is if it is `finished`."""
     torch.manual_seed(1)
     recipe, renderer = shop.recipe, shop.renderer
-    model = autoencoder.build(recipe.world.size, recipe.autoencoder_widths).to(renderer.device)
+    model = autoencoder.build(recipe.world.size, recipe.autoencoder_widths)
+    nn.Module.to(model, renderer.device)
     stage = shop.stage(
         "autoencoder", model, recipe.shares[0], learning_rate=recipe.autoencoder_rate, decay=0.4, ema=0.99
     )
@@ -80,13 +81,13 @@ def train_decoder(shop: Workshop, vae: AutoencoderKL) -> AutoencoderKL:
     torch.manual_seed(3)
     vae.requires_grad_(True)
     vae.encoder.requires_grad_(False)
-    vae.quant_conv.requires_grad_(False)
+    vae.get_submodule("quant_conv").requires_grad_(False)
     stage = shop.stage("decoder", vae, shop.recipe.shares[2], learning_rate=1e-3, decay=0.6, ema=0.99)
     learn_pictures(shop, stage)
     return stage.averaged.eval()
 
 
-def learn_pictures(shop: Workshop, stage: Stage) -> None:
+def learn_pictures(shop: Workshop, stage: Stage[AutoencoderKL]) -> None:
     """Runs `stage`, a training of the autoencoder or of a part of it."""
     renderer, size, batch = shop.renderer, shop.recipe.world.size, shop.recipe.autoencoder_batch
     first = 5_000 if stage.plan.name == "decoder" else 0
@@ -94,7 +95,7 @@ def learn_pictures(shop: Workshop, stage: Stage) -> None:
     photos = photo_bank(size).to(renderer.device)
     held_out = renderer(HELD_OUT, 32).images
 
-    def loss(model: nn.Module, random: Generator) -> Tensor:
+    def loss(model: AutoencoderKL, random: Generator) -> Tensor:
         return autoencoder.loss(model, crops(random, scenes, photos, batch))
 
     stage.run(loss, lambda stage: f"PSNR {autoencoder.reconstruction(stage.averaged, held_out):.2f} dB")
@@ -118,7 +119,7 @@ def train_painter(shop: Workshop, pool: Pool) -> Painter:
     """The UNet and its text encoder, averaged over the last steps."""
     torch.manual_seed(2)
     recipe, device = shop.recipe, shop.renderer.device
-    painter = Painter(recipe, pool.tokenizer).to(device, memory_format=torch.channels_last)
+    painter = Painter(recipe, pool.tokenizer).to(device).to(memory_format=torch.channels_last)
     if shop.init_from is not None:
         painter.load(shop.init_from)
     stage = shop.stage("unet", painter, recipe.shares[1], learning_rate=recipe.rate, warmup=200, decay=0.25)
@@ -127,12 +128,12 @@ def train_painter(shop: Workshop, pool: Pool) -> Painter:
     held_out = encode(pool.renderer(HELD_OUT, 64), pool.vae, pool.tokenizer)
     held_out = {name: part.to(device) for name, part in held_out.items()}
 
-    def watch(stage: Stage) -> str:
+    def watch(stage: Stage[Painter]) -> str:
         export(stage.averaged, pool.vae, pool.tokenizer, shop.folder / "weights")
         scores = [f"{attention_auc(stage.averaged, held_out, timestep):.3f}" for timestep in (300, 600, 850)]
         return "attention AUC " + " / ".join(scores)
 
-    def before(stage: Stage) -> None:
+    def before(stage: Stage[Painter]) -> None:
         pool.grow(min(recipe.pool // recipe.shard, 3 + stage.step // recipe.grow_every))
 
     stage.run(loss, watch, before)
@@ -151,7 +152,7 @@ def train_segmenter(shop: Workshop, kind: str) -> Segmenter:
     first = 10_000_000 * (1 + STAGES.index(kind))
     held_out = renderer(HELD_OUT, 64)
 
-    def loss(model: nn.Module, random: Generator) -> Tensor:
+    def loss(model: Segmenter, random: Generator) -> Tensor:
         scenes = renderer(first + int(torch.randint(1_000_000, (), generator=random)), recipe.segmenter_batch)
         return F.cross_entropy(model(dirtied(scenes.images, random)), scenes.classes)
 
@@ -172,7 +173,7 @@ def dirtied(images: Float[Tensor, "b 3 h w"], random: Generator) -> Float[Tensor
 def mean_iou(segmenter: Segmenter, scenes: Scenes) -> float:
     """Mean over the classes that the scenes hold, of intersection over union over all their pixels."""
     segmenter.eval()
-    found = torch.cat([segmenter(part).argmax(1) for part in scenes.images.split(16)])
+    found = torch.cat([segmenter(part).argmax(1) for part in scenes.images.split(16)])  # type: ignore[no-untyped-call]
     count = len(segmenter.classes)
     table = torch.bincount((scenes.classes * count + found).flatten().cpu(), minlength=count**2).view(count, count)
     union = table.sum(0) + table.sum(1) - table.diag()
@@ -226,11 +227,11 @@ def train(shop: Workshop, stages: list[str]) -> None:
         train_painter(shop, pool)
     if "decoder" in stages:
         vae = train_decoder(shop, vae)
-        vae.half().save_pretrained(shop.folder / "weights" / "vae")
+        vae.half().save_pretrained(shop.folder / "weights" / "vae")  # type: ignore[no-untyped-call]
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m inlay.toybox.train", description=__doc__.splitlines()[0])  # type: ignore[union-attr]
+    parser = argparse.ArgumentParser(prog="python -m inlay.toybox.train", description=__doc__.splitlines()[0])
     parser.add_argument("--config", default="mini", help="mini (two CPU cores, hours) or base (a GPU, minutes)")
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and weights")
     parser.add_argument("--minutes", type=float, default=180.0, help="for all stages together")

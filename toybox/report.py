@@ -1,0 +1,218 @@
+"""What the shipped toybox can do, measured afresh: `python -m inlay.toybox.report --out DIR`.
+
+Pictures are made with stock diffusers; scenes come from `toybox/benchmark`, so neither npm nor a network is needed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import StableDiffusionPipeline
+from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+from jaxtyping import Bool, Float, Int
+from PIL import Image
+from torch import Tensor
+from transformers import CLIPTokenizer
+
+from ..evaluation.datasets import open_dataset
+from .autoencoder import FACTOR, reconstruction
+from .captions import Caption
+from .config import config
+from .denoising import attention_auc
+from .networks import Painter
+from .photos import photo_bank, to_unit
+from .pool import MENTIONS, tokenize
+from .segmenter import Segmenter, load_segmenter
+from .sheets import write_sheet
+from .tokens import LENGTH
+from .vocabulary import shipped
+
+WEIGHTS = Path(__file__).parent / "weights"
+STEPS = 25
+FOUND = 0.02
+"""Share of the picture that a class must cover to count as found."""
+
+
+@dataclass(frozen=True)
+class Exam:
+    """The benchmark in tensors: `classes` are the segmenters' (0 is the ground), objects are (class, mask)."""
+
+    images: Float[Tensor, "n 3 h w"]
+    classes: Int[Tensor, "n h w"]
+    captions: tuple[str, ...]
+    objects: tuple[tuple[tuple[int, Bool[Tensor, "h w"]], ...], ...]
+
+
+def read_exam() -> Exam:
+    pictures = open_dataset("toybox").pictures
+    names = {name: index + 1 for index, name in enumerate(shipped()["nouns"])}
+    pixels = [np.asarray(Image.open(picture.file)) for picture in pictures]
+    images = to_unit(torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2))
+    objects = tuple(
+        tuple((names[segment.category], torch.from_numpy(segment.mask)) for segment in picture.instances)
+        for picture in pictures
+    )
+    classes = torch.stack([sum((mask * number for number, mask in row), torch.zeros(())) for row in objects]).long()
+    return Exam(images, classes, tuple(picture.captions[0] for picture in pictures), objects)
+
+
+def pictures_of(pipeline: Any, prompts: list[str], first_seed: int) -> Float[Tensor, "n 3 h w"]:
+    """One picture per prompt, of seeds from `first_seed` on."""
+    made = []
+    for start in range(0, len(prompts), 10):
+        part = prompts[start : start + 10]
+        seeds = [torch.Generator().manual_seed(first_seed + start + index) for index in range(len(part))]
+        scale = guidance_scale()
+        images = pipeline(
+            part, num_inference_steps=STEPS, guidance_scale=scale, generator=seeds, output_type="np"
+        ).images
+        made.append(torch.from_numpy(images).permute(0, 3, 1, 2))
+    return torch.cat(made).float()
+
+
+def guidance_scale() -> float:
+    """The scale that the weights advise."""
+    return float(json.loads((WEIGHTS / "inlay.json").read_text())["guidance_scale"])
+
+
+def prompts_of(objects: int, count: int) -> tuple[list[str], list[list[int]]]:
+    """Prompts of one or two nouns, each noun as often as the others, with the classes that they ask for."""
+    random, world = Random(objects), shipped()
+    nouns, grounds = list(world["nouns"]), [phrases[0] for phrases in world["grounds"].values()]
+    prompts, classes = [], []
+    for index in range(count):
+        first = index % len(nouns)
+        chosen = [first, random.choice([k for k in range(len(nouns)) if k != first])][:objects]
+        things = " and ".join(f"{'an' if nouns[k][0] in 'aeiou' else 'a'} {nouns[k]}" for k in chosen)
+        prompts.append(f"{things} {random.choice(grounds)}")
+        classes.append([k + 1 for k in chosen])
+    return prompts, classes
+
+
+@torch.no_grad()
+def labelled(segmenter: Segmenter, images: Float[Tensor, "n 3 h w"]) -> Int[Tensor, "n h w"]:
+    return torch.cat([segmenter(part).argmax(1) for part in images.split(16)])  # type: ignore[no-untyped-call]
+
+
+def found_share(segmenter: Segmenter, images: Float[Tensor, "n 3 h w"], classes: list[list[int]]) -> float:
+    """The share of pictures that show all their classes."""
+    labels = labelled(segmenter, images)
+    shown = [
+        all(float((label == k).float().mean()) >= FOUND for k in row)
+        for label, row in zip(labels, classes, strict=True)
+    ]
+    return sum(shown) / len(shown)
+
+
+def intersection_over_union(found: Int[Tensor, "n h w"], true: Int[Tensor, "n h w"], classes: int) -> float:
+    """Mean over classes, ground included."""
+    table = torch.bincount((true * classes + found).flatten(), minlength=classes**2).view(classes, classes)
+    union = table.sum(0) + table.sum(1) - table.diag()
+    return float((table.diag() / union.clamp(min=1))[table.sum(1) > 0].mean())
+
+
+def mentions_of(exam: Exam, vae: AutoencoderKL, tokenizer: CLIPTokenizer) -> dict[str, Tensor]:
+    """The benchmark as the UNet's training sees scenes (`pool.encode`)."""
+    names = list(shipped()["nouns"])
+    count, side = len(exam.images), exam.images.shape[-1] // FACTOR
+    ids = torch.empty(count, LENGTH, dtype=torch.long)
+    words = torch.zeros(count, MENTIONS, LENGTH, dtype=torch.bool)
+    masks = torch.zeros(count, MENTIONS, side, side)
+    for row, (text, objects) in enumerate(zip(exam.captions, exam.objects, strict=True)):
+        spoken = text.replace(",", " ,").split()
+        for mention, number in enumerate(sorted({number for number, _ in objects})):
+            forms = shipped()["nouns"][names[number - 1]]
+            place = next(index for index, word in enumerate(spoken) if word in forms)
+            ids[row], [(start, stop)] = tokenize(Caption(tuple(spoken), ((place, ()),)), tokenizer)
+            words[row, mention, start:stop] = True
+            cover = torch.stack([mask for other, mask in objects if other == number]).any(0).float()
+            masks[row, mention] = torch.nn.functional.avg_pool2d(cover[None], FACTOR)[0]
+    with torch.no_grad():
+        latents = torch.cat([vae.encode(part * 2 - 1).latent_dist.mean for part in exam.images.split(16)])  # type: ignore[no-untyped-call]
+    return {"latents": latents, "ids": ids, "words": words, "masks": (masks * 255).round().byte()}
+
+
+def painted(exam: Exam, judge: Segmenter, count: int, out: Path) -> tuple[float, float]:
+    """Region mIoU of plain pictures and of paint-with-words, on scenes with one object."""
+    from ..editing.editor import Editor
+    from ..guidance.paint_with_words import PaintWithWords
+    from ..guidance.regions import Region
+
+    editor = Editor.from_pretrained("toybox")
+    scores: dict[str, list[float]] = {"plain": [], "painted": []}
+    shown, labels = [], []
+    for row in range(count):
+        (number, mask) = exam.objects[row][0]
+        forms = shipped()["nouns"][list(shipped()["nouns"])[number - 1]]
+        word = next(word for word in re.findall(r"[\w-]+", exam.captions[row]) if word in forms)
+        for name, guidance in (("plain", None), ("painted", PaintWithWords())):
+            regions = [Region(mask.numpy(), word)] if guidance else []
+            result = editor.generate(exam.captions[row], regions=regions, guidance=guidance, steps=STEPS, seed=row)
+            image = to_unit(torch.from_numpy(np.asarray(result.images[0])).permute(2, 0, 1)[None])
+            place = labelled(judge, image)[0] == number
+            scores[name].append(float((place & mask).sum() / (place | mask).sum()))
+            shown.append(image)
+            labels.append(f"{name}: {exam.captions[row]}")
+    write_sheet(out / "painted.png", torch.cat(shown), labels)
+    return sum(scores["plain"]) / count, sum(scores["painted"]) / count
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m inlay.toybox.report", description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder for the contact sheets")
+    parser.add_argument("--prompts", type=int, default=100)
+    parser.add_argument("--painted", type=int, default=30, help="scenes for paint-with-words")
+    parser.add_argument("--threads", type=int, default=2)
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    options.out.mkdir(parents=True, exist_ok=True)
+    exam, out = read_exam(), options.out
+    pipeline = StableDiffusionPipeline.from_pretrained(WEIGHTS)  # type: ignore[no-untyped-call]
+    pipeline.set_progress_bar_config(disable=True)
+    guide, judge = load_segmenter("guide"), load_segmenter("judge")
+    vae, count = pipeline.vae, len(judge.classes)
+
+    print(f"configuration: {shipped()['configuration']}, {shipped()['size']} px, {count - 1} nouns")
+    print(f"autoencoder, benchmark scenes: PSNR {reconstruction(vae, exam.images):.2f} dB")
+    photos = to_unit(photo_bank(shipped()["size"])[:200])
+    if len(photos):
+        print(f"autoencoder, crops of scikit-image's photos: PSNR {reconstruction(vae, photos):.2f} dB")
+    for name, segmenter in (("guide", guide), ("judge", judge)):
+        score = intersection_over_union(labelled(segmenter, exam.images), exam.classes, count)
+        print(f"segmenter {name}: mIoU {score:.3f}")
+
+    painter = Painter(config(shipped()["configuration"]), pipeline.tokenizer)
+    painter.load(WEIGHTS)
+    batch = mentions_of(exam, vae, pipeline.tokenizer)
+    scores = ", ".join(f"{attention_auc(painter, batch, t):.3f} at t = {t}" for t in (300, 600, 850))
+    print(f"a noun's attention on its own object: AUC {scores}")
+
+    for objects, share in ((1, "the prompted noun"), (2, "both prompted nouns")):
+        prompts, classes = prompts_of(objects, options.prompts)
+        images = pictures_of(pipeline, prompts, first_seed=1000 * objects)
+        print(f"{len(prompts)} plain pictures: {share} found in {100 * found_share(judge, images, classes):.0f} %")
+        write_sheet(out / f"nouns-{objects}.png", images, prompts)
+    with torch.no_grad():
+        shown = exam.images[50:66]
+        decoded = vae.decode(vae.encode(shown * 2 - 1).latent_dist.mean).sample / 2 + 0.5
+    labels = [*exam.captions[50:66], *["decoded"] * 16]
+    write_sheet(out / "autoencoder.png", torch.cat([shown, decoded]), labels, columns=16, side=128)
+
+    plain, moved = painted(exam, judge, options.painted, out)
+    print(f"paint-with-words, {options.painted} scenes: region mIoU {moved:.3f}, plain {plain:.3f}")
+    begun = time.monotonic()
+    pipeline("an apple on grass", num_inference_steps=STEPS)
+    print(f"{STEPS} steps with guidance on {options.threads} threads: {time.monotonic() - begun:.2f} s")
+
+
+if __name__ == "__main__":
+    main()

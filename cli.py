@@ -412,10 +412,11 @@ def make(action: Literal["edit", "generate"], options: dict[str, Any]) -> None:
 
     say = speaker(options["quiet"])
     job = job_of(action, options)
-    outputs = Outputs(options["output"], job.num_images, options["overwrite"], options.get("preview", False))
+    preview, attention = options.get("preview", False), options["save_attention"]
+    outputs = Outputs(options["output"], job.num_images, options["overwrite"], preview, attention)
     outputs.check()
     with progress(options["quiet"], "loading the model") as on_step:
-        performed = perform(job, setup_of(options), on_step=on_step)
+        performed = perform(job, setup_of(options), attention=attention is not None, on_step=on_step)
     written = outputs.save(performed)
     for note in dict.fromkeys([*performed.notes, *(note for one in written for note in one.warnings)]):
         say(note)

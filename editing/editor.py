@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,9 @@ from torch import Tensor
 
 from ..diffusion.model import Model
 from ..errors import UsageError
+from ..guidance.attention_pictures import Attention, RecordAttention
 from ..guidance.base import Guidance
+from ..guidance.chain import Chain
 from ..guidance.regions import Region
 from .composite import composite
 from .crop import Crop, crops_for
@@ -41,7 +43,8 @@ class Result:
     scores: tuple[float | None, ...]
     settings: tuple[Job, ...]
     warnings: tuple[str, ...] = ()
-    attention: Any = None
+    attention: Attention | None = None
+    """Where the asked-for words looked; in an edit, in the window of `Facts.crops` that was painted last."""
 
     @property
     def ranking(self) -> tuple[int, ...]:
@@ -143,7 +146,7 @@ class Editor:
             (None,) * len(seeds),
             tuple(job.model_copy(update={"facts": fact}) for fact in facts),
             self._prompt_warnings(job),
-            recorder(self.model, prompt),
+            recorder(),
         )
 
     def edit(
@@ -266,7 +269,7 @@ class Editor:
             )
             settings.append(job.model_copy(update={"facts": facts}))
         warnings += [note for note in images[0].warnings if note not in warnings]
-        return Result(tuple(images), seeds, final, tuple(settings), tuple(warnings), recorder(self.model, prompt))
+        return Result(tuple(images), seeds, final, tuple(settings), tuple(warnings), recorder())
 
     def _edit_crop(
         self,
@@ -307,9 +310,15 @@ class Editor:
         return float(self.model.defaults.get("guidance_scale", 7.5)) if asked is None else asked
 
     def _prompt_warnings(self, job: Job) -> tuple[str, ...]:
+        from ..toybox.vocabulary import shipped, unknown_words
+
         lost = self.model.prompts.lost(job.prompt)
         limit = self.model.prompts.limit
-        return (f"The model reads {limit} tokens of a prompt; it does not see: {lost}",) if lost else ()
+        said = [f"The model reads {limit} tokens of a prompt; it does not see: {lost}"] if lost else []
+        if self.model.name == "toybox" and (unknown := unknown_words(job.prompt)):
+            nouns = ", ".join(shipped()["nouns"])
+            said.append(f"toybox has never seen {', '.join(unknown)}; the things that it knows are {nouns}.")
+        return tuple(said)
 
     def _facts(self, job: Job, image_seed: int, **found: Any) -> Facts:
         import diffusers
@@ -390,7 +399,7 @@ def described(guidance: Guidance | None) -> tuple[Method, ...]:
     """A guidance value as the record keeps it: each method's name and what differs from its defaults."""
     if guidance is None:
         return ()
-    from ..guidance import METHODS, Chain
+    from ..guidance.methods import METHODS
 
     names = {cls: name for name, cls in METHODS.items()}
     members = guidance.methods if isinstance(guidance, Chain) else (guidance,)
@@ -418,6 +427,10 @@ def spread(on_step: Progress | None, parts: int) -> Any:
         yield None if on_step is None else (lambda done, total, part=part: on_step(part * total + done, parts * total))
 
 
-def recorded(guidance: Guidance | None, attention: Sequence[str]) -> tuple[Guidance, Any]:
-    """The guidance, with a recorder of attention behind it where words are asked for."""
-    return guidance or Guidance(), lambda model, prompt: None
+def recorded(guidance: Guidance | None, words: Sequence[str]) -> tuple[Guidance, Callable[[], Attention | None]]:
+    """The guidance with a recorder of attention behind it, and what to call for the record when all has run."""
+    if not words:
+        return guidance or Guidance(), lambda: None
+    records: list[Attention] = []
+    recorder = RecordAttention(tuple(words), records.append)
+    return Chain((guidance or Guidance(), recorder)), lambda: Attention.gathered(records)

@@ -8,7 +8,12 @@ from functools import reduce
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+from jaxtyping import UInt8
+
+from ..guidance.attention_pictures import save_pictures
 from .crop import Box
+from .editor import Result
 from .job import Job
 from .perform import Performed
 from .photo import Photo
@@ -42,12 +47,16 @@ class Written:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where `count` pictures go: `path` itself, or path-1, path-2, … best first; `preview` adds a sheet beside them."""
+    """Where `count` pictures go: `path` itself, or path-1, path-2, … best first; `preview` adds a sheet beside them.
+
+    `attention` is a folder for pictures of where the words look.
+    """
 
     path: Path
     count: int = 1
     overwrite: bool = False
     preview: bool = False
+    attention: Path | None = None
 
     @property
     def pictures(self) -> tuple[Path, ...]:
@@ -69,6 +78,8 @@ class Outputs:
         """
         for path in (*self.pictures, *([self.sheet] if self.preview else [])):
             check_output(path, overwrite=self.overwrite)
+        if self.attention:
+            check_output(self.attention / "words.png", overwrite=self.overwrite)
 
     def save(self, performed: Performed) -> list[Written]:
         """Write the pictures, best first, each with the settings that make it again, and the sheet."""
@@ -79,6 +90,8 @@ class Outputs:
             written.append(Written(path, result.settings[k], saved.changed_outside, saved.warnings))
         if self.preview:
             Photo.from_image(drawn(performed)).save(self.sheet, overwrite=self.overwrite)
+        if self.attention and result.attention:
+            save_pictures(result.attention, painted(result), self.attention, overwrite=self.overwrite)
         return written
 
 
@@ -100,6 +113,19 @@ def drawn(performed: Performed) -> Image:
             max(around.left, 0), max(around.top, 0), min(around.right, photo.size[0]), min(around.bottom, photo.size[1])
         ),
     )
+
+
+def painted(result: Result) -> list[UInt8[np.ndarray, "h w 3"]]:
+    """What the recorded attention covers: each picture, in an edit the window that was painted last."""
+    facts = result.settings[0].facts
+    assert facts is not None
+    pictures = [image.pixels for image in result.images]
+    if not facts.crops:
+        return pictures
+    left, top, right, bottom = facts.crops[-1]
+    rows = np.arange(top, bottom).clip(0, len(pictures[0]) - 1)  # a window may stick out of a small photo
+    columns = np.arange(left, right).clip(0, pictures[0].shape[1] - 1)
+    return [picture[rows][:, columns] for picture in pictures]
 
 
 def caption(seed: int, score: float | None) -> str:

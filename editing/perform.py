@@ -12,6 +12,9 @@ import numpy as np
 
 from ..errors import UsageError
 from ..guidance.base import Guidance
+from ..guidance.chain import Chain
+from ..guidance.layout import read_colour_layout, read_layout
+from ..guidance.methods import method
 from ..guidance.regions import Region
 from .editor import Editor, Result
 from .job import POINTING, Job, Method, Selection
@@ -19,6 +22,7 @@ from .photo import MAX_PIXELS, Photo
 from .rank import ClipRanker
 from .sampling import Progress
 from .select import Mask, fitted, select
+from .words import content_words
 
 DEFAULT = (Method(name="masked-attention"),)
 """Guidance of a job that names words or regions but no method."""
@@ -71,23 +75,27 @@ def perform(
     setup: Setup = Setup(),
     *,
     editor: Editor | None = None,
-    attention: Sequence[str] = (),
+    attention: bool = False,
     on_step: Progress | None = None,
 ) -> Performed:
     """Edit or generate as `job` says.
 
     Args:
         editor: a loaded model, used in place of `job.model`.
-        attention: phrases of the prompt whose attention is recorded in `Result.attention`.
+        attention: record where the words look, in `Result.attention`: those of the regions, else the job's, else each
+            word of the prompt but stop words.
 
     Raises:
         InlayError: what Photo, segmentation, layouts, models and the editor raise.
     """
     photo = opened(job, setup) if job.action == "edit" else None
+    guidance = chained(DEFAULT if job.methods is None else job.methods)
     places = placed(job, photo, setup.offline)
+    if job.methods is None and not (places.regions or places.words):
+        guidance = None
     editor = editor or editor_for(job.model, setup)
     common = {name: getattr(job, name) for name in SAMPLING}
-    common |= {"guidance": guidance_for(job, places), "attention": attention, "on_step": on_step}
+    common |= {"guidance": guidance, "attention": watched(places) if attention else (), "on_step": on_step}
     if photo is None:
         result = editor.generate(places.prompt, regions=places.regions, size=job.size or places.size, **common)
     else:
@@ -149,17 +157,15 @@ def placed(job: Job, photo: Photo | None, offline: bool) -> Places:
 
 def from_layout(job: Job, photo: Photo | None) -> Places:
     """The regions of a layout, at the photo's size if there is one; the job's prompt goes before the layout's."""
-    from ..guidance.layout import read_colour_layout, read_layout
-
     assert job.layout is not None
+    size = job.size if photo is None else (photo.pixels.shape[0], photo.pixels.shape[1])
     if job.layout.lower().endswith(".json"):
-        layout = read_layout(job.layout)
+        layout = read_layout(job.layout, size)
     else:
         layout = read_colour_layout(job.layout, job.colours, job.prompt)
     prompt = job.prompt or layout.prompt
-    if photo is None:
+    if photo is None or size is None:
         return Places(prompt, None, layout.regions, size=layout.size, notes=layout.warnings)
-    size = photo.pixels.shape[0], photo.pixels.shape[1]
     fit = job.selection.fit if job.selection else "exact"
     if layout.size not in (None, size) and fit != "resize":
         raise UsageError(
@@ -170,15 +176,16 @@ def from_layout(job: Job, photo: Photo | None) -> Places:
     return Places(prompt, np.max([region.mask for region in regions], axis=0), regions, notes=layout.warnings)
 
 
-def guidance_for(job: Job, places: Places) -> Guidance | None:
-    """The job's methods, chained; where it names words or regions but no method, `DEFAULT`."""
-    chosen = DEFAULT if job.methods is None and (places.regions or places.words) else job.methods
-    if not chosen:
-        return None
-    from ..guidance import Chain, method
+def chained(methods: Sequence[Method]) -> Guidance | None:
+    """The methods as one; None for none."""
+    made = tuple(method(one.name, **one.parameters) for one in methods)
+    return made[0] if len(made) == 1 else Chain(made) if made else None
 
-    methods = tuple(method(one.name, **one.parameters) for one in chosen)
-    return methods[0] if len(methods) == 1 else Chain(methods)
+
+def watched(places: Places) -> tuple[str, ...]:
+    """The phrases whose attention is worth a picture."""
+    phrases = tuple(region.words for region in places.regions if isinstance(region.words, str))
+    return phrases or ((places.words,) if places.words else content_words(places.prompt))
 
 
 def asked(job: Job) -> dict[str, Any]:

@@ -99,6 +99,12 @@ def default_words(prompt: str) -> str | None:
     return " ".join(words)
 
 
+def content_words(prompt: str) -> tuple[str, ...]:
+    """The prompt's words that are no stop words, in order, each once."""
+    words = re.findall(r"[^\s,.;:!?]+", prompt)
+    return tuple(dict.fromkeys(word for word in words if word.lower() not in STOP))
+
+
 def target_tokens(prompt: str, prompts: Prompts) -> tuple[tuple[int, ...], str]:
     """Token indices that a whole edit is about, and those words for the record.
 
@@ -110,8 +116,8 @@ def target_tokens(prompt: str, prompts: Prompts) -> tuple[tuple[int, ...], str]:
     phrase = default_words(prompt)
     if phrase is not None:
         return prompts.find(prompt, phrase), phrase
-    content = [word for word in re.findall(r"[^\s,.;:!?]+", prompt) if word.lower() not in STOP]
+    content = content_words(prompt)
     if not content:
         raise UsageError(f"The prompt {prompt!r} names nothing that guidance could place; write what should be there.")
-    tokens = {token for word in dict.fromkeys(content) for token in prompts.find(prompt, word)}
+    tokens = {token for word in content for token in prompts.find(prompt, word)}
     return tuple(sorted(tokens)), " ".join(content)

@@ -67,11 +67,15 @@ class Picture:
 
 @dataclass(frozen=True)
 class Dataset:
-    """Pictures in the order of their ids, the categories' ids by name, and how many were unusable, by reason."""
+    """Pictures in the order of their ids, and how many were unusable, by reason.
+
+    `categories`: ids by name; `spellings`: how captions may say a category: its name, and synonyms as LVIS lists them.
+    """
 
     name: str
     pictures: tuple[Picture, ...]
     categories: Mapping[str, int]
+    spellings: Mapping[str, tuple[str, ...]]
     skipped: Mapping[str, int]
 
 
@@ -85,7 +89,8 @@ def open_dataset(path: str | Path) -> Dataset:
     captions = _sibling(instances_file, "captions")
     stuff = _sibling(instances_file, "stuff")
     things_by_picture, stuff_by_picture, captions_by_picture = map(_by_picture, (things, stuff, captions))
-    names = {category["id"]: category["name"] for category in things["categories"] + stuff.get("categories", [])}
+    listed = things["categories"] + stuff.get("categories", [])
+    names = {category["id"]: category["name"] for category in listed}
     folder = _image_folder(instances_file)
     pictures, skipped = [], Counter[str]()
     for image in sorted(things["images"], key=lambda image: image["id"]):
@@ -104,7 +109,9 @@ def open_dataset(path: str | Path) -> Dataset:
     if not any(picture.instances or picture.stuff for picture in pictures):
         raise UsageError(f"{instances_file} has no masks; give a dataset whose annotations have `segmentation`.")
     categories = {name: number for number, name in names.items()}
-    return Dataset(instances_file.parent.name, tuple(pictures), categories, dict(skipped))
+    spellings = {category["name"]: (category["name"], *category.get("synonyms", ())) for category in listed}
+    name = "toybox" if path == "toybox" else instances_file.parent.name
+    return Dataset(name, tuple(pictures), categories, spellings, dict(skipped))
 
 
 class _NoMaskError(Exception):

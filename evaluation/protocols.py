@@ -15,7 +15,7 @@ on which others are there.
 
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -85,17 +85,18 @@ def select_scenes(dataset: Dataset, protocol: str, seed: int = 0) -> tuple[list[
     return scenes, dict(left_out)
 
 
-def named_classes(caption: str, categories: Iterable[str]) -> dict[str, str]:
-    """The categories that a caption names as whole words, singular or plural, each with its first spelling there.
+def named_classes(caption: str, spellings: Mapping[str, Sequence[str]]) -> dict[str, str]:
+    """The categories that a caption names as whole words, singular or plural, each as it is first spelled there.
 
-    The longest name wins: "a hot dog" names no dog.
+    The longest spelling wins: "a hot dog" names no dog.
     """
-    longest_first = sorted(categories, key=len, reverse=True)
-    pattern = "|".join(f"(?P<name{index}>{_forms(name)})" for index, name in enumerate(longest_first))
+    pairs = [(spelling.replace("_", " "), category) for category, names in spellings.items() for spelling in names]
+    pairs.sort(key=lambda pair: -len(pair[0]))
+    pattern = "|".join(f"(?P<name{index}>{_forms(spelling)})" for index, (spelling, _) in enumerate(pairs))
     found: dict[str, str] = {}
     for match in re.finditer(rf"\b(?:{pattern})\b", caption, re.IGNORECASE):
-        index = int(str(match.lastgroup).removeprefix("name"))
-        found.setdefault(longest_first[index], match.group())
+        _, category = pairs[int(str(match.lastgroup).removeprefix("name"))]
+        found.setdefault(category, match.group())
     return found
 
 
@@ -114,7 +115,7 @@ def _every_instance(picture: Picture, dataset: Dataset, rng: np.random.Generator
     if not picture.captions:
         raise _UnsuitedError("no caption")
     classes = {instance.category for instance in picture.instances}
-    naming = [(caption, named_classes(caption, dataset.categories)) for caption in picture.captions]
+    naming = [(caption, named_classes(caption, dataset.spellings)) for caption in picture.captions]
     naming = [(caption, named) for caption, named in naming if classes <= named.keys()]
     if not naming:
         raise _UnsuitedError("no caption that names every class")

@@ -11,8 +11,9 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import InlayError
 from .attention import Edit, Layer, Maps, Opening, Stop
+from .numeric import NumericError as NumericError
+from .numeric import finite as finite
 from .schedule import Schedule, Step
 from .text import Embedding
 
@@ -20,10 +21,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from .model import Model
-
-
-class NumericError(InlayError):
-    """NaN or infinity in the latents: half precision overflowed, or the weights are broken."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +76,9 @@ class Prediction:
 class Seam:
     """What joins at the UNet's input beside latents and text.
 
-    `channels` (b, c', h, w) are appended to the latents (9-channel inpainting models); `residuals(model_input, timestep,
-    states)` returns further keyword arguments of the UNet (ControlNet's and T2I-Adapter's residuals).
+    `channels` (b, c', h, w) are appended to the latents (9-channel inpainting models); `residuals(source, timestep,
+    states)` returns further keyword arguments of the UNet (ControlNet's and T2I-Adapter's residuals) for its own input,
+    which holds negative and positive prompts one after the other where both are predicted at once.
     """
 
     channels: Float[Tensor, "b c h w"] | None = None
@@ -158,7 +156,7 @@ class Denoiser:
         return self.schedule.advance(latents, output, step, self.generators)
 
     def _open(self, latents: Tensor, request: Request, rows: slice, stop: bool = False) -> Opening | None:
-        readers = (*request.losses, *request.watches)
+        readers: tuple[Loss | Watch, ...] = (*request.losses, *request.watches)
         if not (request.scores or request.probabilities or readers):
             return None
         differentiated = (layer for loss in request.losses for layer in loss.layers)
@@ -229,17 +227,6 @@ def checkpointed(unet: Any, on: bool) -> Iterator[None]:
     finally:
         if on:
             unet.disable_gradient_checkpointing()
-
-
-def finite(values: Tensor, step: Step) -> Tensor:
-    """`values`, checked.
-
-    Raises:
-        NumericError: NaN or infinity.
-    """
-    if not bool(values.isfinite().all()):
-        raise NumericError(f"The model produced NaN or infinity at timestep {int(step.timestep)}; try --dtype float32.")
-    return values
 
 
 def generators(seeds: Sequence[int]) -> tuple[torch.Generator, ...]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +17,19 @@ from torch import Tensor
 
 from ..errors import ModelError, UsageError
 from .attention import Layer, install
+from .clip import TextEncoder
+from .numeric import finite
+from .startup import import_wholly
 from .text import Prompts
+from .tokenizer import Tokenizer
 
 TOYBOX = Path(__file__).parent.parent / "toybox" / "weights"
 """The embedded model."""
 
 PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
-PARTS = ["*.json", "*.txt", "*.model", "*.safetensors"]
+WEIGHTED = ("unet", "vae", "text_encoder", "text_encoder_2")
+PARTS = (*WEIGHTED, "tokenizer", "tokenizer_2", "scheduler")
+ENDINGS = ["*.json", "*.txt", "*.safetensors"]
 
 
 @dataclass(frozen=True)
@@ -58,7 +65,7 @@ class Model:
             dtype: "float32", "float16", "bfloat16", "float64", or "auto": float16 on CUDA, float32 elsewhere.
             config: folder with the configurations that a single file lacks (diffusers layout without weights).
             offline: use what is on this machine; never ask the hub.
-            allow_pickle: also load weights in pickle formats, which can run code.
+            allow_pickle: also read a folder's .bin weights where it has no others; tensors only, nothing is run.
 
         Raises:
             ModelError: weights missing, corrupt, pickled, or of a model that is no SD 1.x, SD 2.x or SDXL.
@@ -67,8 +74,7 @@ class Model:
         place = pick_device(device)
         kind = pick_dtype(dtype, place)
         path = locate(str(name_or_path), offline, allow_pickle)
-        with quiet_libraries():
-            parts = load_file(path, kind, config, offline) if path.is_file() else load_folder(path, kind, allow_pickle)
+        parts = load_file(path, kind, config, offline) if path.is_file() else load_folder(path, kind, allow_pickle)
         made = cls.assemble(str(name_or_path), parts, fingerprint(path), place)
         advice = path / "inlay.json"
         return replace(made, defaults=json.loads(advice.read_text())) if advice.is_file() else made
@@ -82,10 +88,11 @@ class Model:
         """
         unet, vae, encoders = parts["unet"], parts["vae"], parts["encoders"]
         kind = getattr(unet.config, "addition_embed_type", None)
-        if kind not in (None, "text_time") or getattr(unet.config, "class_embed_type", None) is not None:
-            raise ModelError(
-                f"The model {name} needs conditions of kind {kind!r}; inlay runs SD 1.x, SD 2.x and SDXL models."
-            )
+        other = [
+            unet.config.get(option) for option in ("class_embed_type", "time_cond_proj_dim", "encoder_hid_dim_type")
+        ]
+        if kind not in (None, "text_time") or any(option is not None for option in other):
+            raise ModelError(f"The UNet of {name} needs more than text; inlay runs SD 1.x, SD 2.x and SDXL models.")
         for module in (unet, vae, *encoders):
             module.requires_grad_(False).eval().to(device or torch.device("cpu"))
         prompts = Prompts(parts["tokenizers"], encoders, parts.get("zero_empty", False))
@@ -148,8 +155,12 @@ class Model:
 
     @torch.no_grad()
     def decode(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
-        """Latents to pixels in [-1, 1] (clamped), in the working dtype."""
-        return self.decode_with_grad(latents).clamp(-1, 1)
+        """Latents to pixels in [-1, 1] (clamped), in the working dtype.
+
+        Raises:
+            NumericError: NaN or infinity, in fp32 too.
+        """
+        return finite(self.decode_with_grad(latents)).clamp(-1, 1)
 
     def decode_with_grad(self, latents: Float[Tensor, "b c h w"]) -> Float[Tensor, "b 3 H W"]:
         """`decode` unclamped and differentiable."""
@@ -232,7 +243,7 @@ def locate(name: str, offline: bool, allow_pickle: bool) -> Path:
             raise ModelError("The embedded model toybox is missing from this installation; reinstall inlay.")
         return TOYBOX
     path = Path(name).expanduser()
-    if path.suffix in PICKLES and not allow_pickle:
+    if path.suffix in PICKLES:
         raise ModelError(f"{name} is a pickle, which can run code when it is opened; convert it to .safetensors first.")
     if path.is_file() or (path / "model_index.json").is_file():
         return path
@@ -246,17 +257,39 @@ def locate(name: str, offline: bool, allow_pickle: bool) -> Path:
 
 
 def from_hub(name: str, offline: bool, allow_pickle: bool) -> Path:
-    """A hub model's folder in the user's cache."""
+    """A hub model's folder in the user's cache, where a model that is whole is used without asking the hub.
+
+    Raises:
+        ModelError: not here, and not to be had.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    patterns = PARTS + (["*.bin"] if allow_pickle else [])
+    patterns = [f"{part}/{ending}" for part in PARTS for ending in ENDINGS + (["*.bin"] if allow_pickle else [])]
+    wanted: dict[str, Any] = {"allow_patterns": ["model_index.json", *patterns], "ignore_patterns": ["*non_ema*"]}
     try:
-        return Path(snapshot_download(name, allow_patterns=patterns, local_files_only=offline))
+        try:
+            folder = Path(snapshot_download(name, local_files_only=True, **wanted))
+            if offline or is_whole(folder, allow_pickle):
+                return folder
+        except LocalEntryNotFoundError:
+            if offline:
+                raise
+        return Path(snapshot_download(name, **wanted))
     except (LocalEntryNotFoundError, HfHubHTTPError, HFValidationError, OSError) as error:
         raise ModelError(
-            f"The model {name} is not on this machine and could not be fetched; with a connection run: inlay models download {name}"
+            f"The model {name} is not on this machine and could not be fetched; "
+            f"with a connection run: inlay models download {name}"
         ) from error
+
+
+def is_whole(folder: Path, allow_pickle: bool) -> bool:
+    """Whether every weighted part that a cached model's index names has weights."""
+    if not (folder / "model_index.json").is_file():
+        return False
+    parts = [part for part in WEIGHTED if part in read_json(folder / "model_index.json")]
+    endings = ["*.safetensors", *(["*.bin"] if allow_pickle else [])]
+    return all(any(any((folder / part).glob(ending)) for ending in endings) for part in parts)
 
 
 def load_folder(path: Path, dtype: torch.dtype, allow_pickle: bool) -> dict[str, Any]:
@@ -268,47 +301,90 @@ def load_folder(path: Path, dtype: torch.dtype, allow_pickle: bool) -> dict[str,
     try:
         return _load_folder(path, dtype, allow_pickle)
     except (OSError, ValueError, KeyError, RuntimeError, _safetensors_error()) as error:
-        first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ModelError(f"The model in {path} cannot be loaded ({first}); fetch or convert it anew.") from error
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+        raise ModelError(f"The model in {path} cannot be loaded ({reason}); fetch or convert it anew.") from error
 
 
 def _load_folder(path: Path, dtype: torch.dtype, allow_pickle: bool) -> dict[str, Any]:
     from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
     from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
-    from transformers.models.clip.modeling_clip import CLIPTextModel, CLIPTextModelWithProjection
-    from transformers.models.clip.tokenization_clip import CLIPTokenizer
 
-    index = json.loads((path / "model_index.json").read_text())
+    index = read_json(path / "model_index.json")
     pipeline = index.get("_class_name", "")
     if "unet" not in index or not pipeline.startswith("StableDiffusion"):
         raise ModelError(
             f"{path} holds a {pipeline or 'model of unknown kind'}; inlay runs SD 1.x, SD 2.x and SDXL models."
         )
 
-    def read(cls: Any, part: str, **options: Any) -> Any:
-        folder = path / part
-        if not any(folder.glob("*.safetensors")) and not allow_pickle:
-            what = "only pickled weights, which are refused" if any(folder.glob("*.bin")) else "no weights"
-            raise ModelError(f"{folder} has {what}; get the model's .safetensors files.")
-        plain = [file for file in folder.glob("*.safetensors") if ".fp16." not in file.name]
-        variant = None if plain or not any(folder.glob("*.fp16.*")) else "fp16"
-        return cls.from_pretrained(
-            path, subfolder=part, variant=variant, use_safetensors=not allow_pickle, local_files_only=True, **options
-        )
+    def read(make: Callable[[dict[str, Any]], Any], part: str) -> Any:
+        with torch.device("meta"):  # no memory, no random weights
+            module = make(read_json(path / part / "config.json"))
+        return fill(module, read_weights(path / part, allow_pickle), dtype, path / part)
 
-    pairs = [("tokenizer", "text_encoder", CLIPTextModel)]
-    if "text_encoder_2" in index:
-        pairs.append(("tokenizer_2", "text_encoder_2", CLIPTextModelWithProjection))
+    second = ["2"] if "text_encoder_2" in index else []
+    parts = [("tokenizer", "text_encoder"), *((f"tokenizer_{k}", f"text_encoder_{k}") for k in second)]
     return {
-        "unet": read(UNet2DConditionModel, "unet", torch_dtype=dtype),
-        "vae": read(AutoencoderKL, "vae", torch_dtype=dtype),
-        "encoders": [read(cls, encoder, dtype=dtype) for _, encoder, cls in pairs],
-        "tokenizers": [
-            CLIPTokenizer.from_pretrained(path / tokenizer, local_files_only=True) for tokenizer, _, _ in pairs
+        "unet": read(UNet2DConditionModel.from_config, "unet"),
+        "vae": read(AutoencoderKL.from_config, "vae"),
+        "encoders": [
+            read(partial(TextEncoder, projection=place > 0), encoder) for place, (_, encoder) in enumerate(parts)
         ],
-        "scheduler_config": json.loads((path / "scheduler" / "scheduler_config.json").read_text()),
+        "tokenizers": [Tokenizer(path / tokenizer) for tokenizer, _ in parts],
+        "scheduler_config": read_json(path / "scheduler" / "scheduler_config.json"),
         "zero_empty": bool(index.get("force_zeros_for_empty_prompt", False)),
     }
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def read_weights(folder: Path, allow_pickle: bool) -> dict[str, Tensor]:
+    """All tensors of a component's folder, in one file or several.
+
+    Raises:
+        ModelError: no weights, or pickled ones alone and no leave to open them.
+    """
+    from safetensors.torch import load_file as load_safetensors
+
+    found = [file for file in folder.glob("*.safetensors") if "non_ema" not in file.name]
+    files = [file for file in found if "fp16" not in file.name] or found
+    pickled = sorted(folder.glob("*.bin"))
+    if not files and not (pickled and allow_pickle):
+        what = "only pickled weights, which are refused" if pickled else "no weights"
+        raise ModelError(f"{folder} has {what}; get the model's .safetensors files.")
+    weights: dict[str, Tensor] = {}
+    for file in sorted(files) or pickled:
+        weights |= load_safetensors(file) if files else torch.load(file, map_location="cpu", weights_only=True)
+    return weights
+
+
+def fill(module: Any, weights: dict[str, Tensor], dtype: torch.dtype, folder: Path) -> Any:
+    """`module`, made without memory, with its weights.
+
+    Raises:
+        ModelError: weights are missing, or of other shapes.
+    """
+    named = {current_name(name): value.to(dtype) for name, value in weights.items()}
+    try:
+        missing = module.load_state_dict(named, strict=False, assign=True).missing_keys
+    except RuntimeError as error:
+        raise ModelError(f"The weights in {folder} do not fit their config.json; fetch them anew.") from error
+    if missing:
+        raise ModelError(f"The weights in {folder} lack {missing[0]} and {len(missing) - 1} more; fetch them anew.")
+    return module
+
+
+def current_name(name: str) -> str:
+    """A parameter's name as diffusers has it now; older autoencoders call their attention otherwise.
+
+    transformers writes its text encoders with and without the prefix `text_model`.
+    """
+    name = name.removeprefix("text_model.")
+    if ".attentions." in name:
+        for old, new in (("query", "to_q"), ("key", "to_k"), ("value", "to_v"), ("proj_attn", "to_out.0")):
+            name = name.replace(f".{old}.", f".{new}.")
+    return name
 
 
 def load_file(path: Path, dtype: torch.dtype, config: Path | None, offline: bool) -> dict[str, Any]:
@@ -317,7 +393,6 @@ def load_file(path: Path, dtype: torch.dtype, config: Path | None, offline: bool
     Raises:
         ModelError: not safetensors, not Stable Diffusion, or its configurations are not at hand.
     """
-    from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
     from safetensors import safe_open
 
     try:
@@ -325,13 +400,17 @@ def load_file(path: Path, dtype: torch.dtype, config: Path | None, offline: bool
             keys = set(file.keys())
     except (OSError, _safetensors_error()) as error:
         raise ModelError(f"{path} is no readable .safetensors file; fetch it anew.") from error
+    import_wholly()
+    from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
+
     large = any(key.startswith("conditioner.embedders.1.") for key in keys)
     pipeline_class = StableDiffusionXLPipeline if large else StableDiffusionPipeline
     options: dict[str, Any] = (
         {"config": str(config), "local_files_only": True} if config else {"local_files_only": offline}
     )
     try:
-        pipe = pipeline_class.from_single_file(str(path), torch_dtype=dtype, safety_checker=None, **options)
+        with quiet_libraries():
+            pipe = pipeline_class.from_single_file(str(path), torch_dtype=dtype, safety_checker=None, **options)
     except Exception as error:  # the converter raises whatever the missing piece happens to trigger
         hint = (
             "its weights do not fit the configuration"

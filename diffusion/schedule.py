@@ -101,7 +101,7 @@ class Schedule:
         return tuple(Step(index, self.scheduler.timesteps[index]) for index in range(self.first, self.count))
 
     def level(self, index: int) -> tuple[float, float]:
-        """(signal, noise) of the latents at boundary `index`: `first` is the start, `count` where the last step lands."""
+        """(signal, noise) of the latents at boundary `index`, from `first`, the start, to `count`, the end."""
         return self._levels[index]
 
     def assumed(self, step: Step) -> tuple[float, float]:

@@ -51,15 +51,9 @@ class Prompts:
         """Embed prompts; an empty `negative` one is all zeros where the model was trained so (SDXL)."""
         states, pooled = [], None
         for tokenizer, encoder in zip(self.tokenizers, self.encoders, strict=True):
-            ids = tokenizer(
-                list(prompts),
-                padding="max_length",
-                max_length=tokenizer.model_max_length,
-                truncation=True,
-                return_tensors="pt",
-            ).input_ids.to(encoder.device)
-            mask = None  # Stable Diffusion attends to its padding
-            out = encoder(ids, attention_mask=mask, output_hidden_states=len(self.encoders) > 1)
+            device = next(encoder.parameters()).device
+            ids = torch.tensor([self._padded(tokenizer, prompt) for prompt in prompts], device=device)
+            out = encoder(ids, output_hidden_states=True)  # no mask: Stable Diffusion attends to its padding
             if len(self.encoders) == 1:
                 return Embedding(out.last_hidden_state)
             states.append(out.hidden_states[-2])
@@ -71,9 +65,17 @@ class Prompts:
             joined, pooled = joined * kept[:, None, None], pooled * kept[:, None]
         return Embedding(joined, pooled)
 
+    @staticmethod
+    def _padded(tokenizer: Any, prompt: str) -> list[int]:
+        """Token ids between begin and end marks, cut and padded to the model's length."""
+        length = tokenizer.model_max_length
+        pieces = tokenizer.encode(prompt, add_special_tokens=False, verbose=False)[: length - 2]
+        ids = [tokenizer.bos_token_id, *pieces, tokenizer.eos_token_id]
+        return ids + [tokenizer.pad_token_id] * (length - len(ids))
+
     def pieces(self, text: str) -> list[int]:
         """Token ids of a text, without begin, end and padding, uncut."""
-        return list(self.tokenizers[0](text, add_special_tokens=False, truncation=False, verbose=False).input_ids)
+        return list(self.tokenizers[0].encode(text, add_special_tokens=False, verbose=False))
 
     def lost(self, prompt: str) -> str:
         """The words at the prompt's end that the model does not read ('' if it reads all)."""
@@ -113,7 +115,8 @@ class Prompts:
 
     @staticmethod
     def _missing(prompt: str, phrase: str) -> str:
-        words = prompt.split()
-        near = difflib.get_close_matches(phrase, words, n=1, cutoff=0.5)
+        words, length = prompt.split(), len(phrase.split())
+        runs = [" ".join(words[start : start + length]) for start in range(len(words) - length + 1)]
+        near = difflib.get_close_matches(phrase, runs, n=1, cutoff=0.5)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         return f"The words {phrase!r} are not in the prompt, whose words are: {', '.join(words) or 'none'}.{hint}"

@@ -1,6 +1,7 @@
 """Every sampler keeps to the levels that the schedule states, and reads the sample that it is given."""
 
 import math
+from itertools import pairwise
 
 import pytest
 import tiny
@@ -76,7 +77,7 @@ def test_levels_are_variance_preserving_and_rise_to_clean(name):
     schedule = Schedule(name, tiny.SCHEDULER, 9)
     levels = [schedule.level(index) for index in range(schedule.count + 1)]
     assert all(math.isclose(signal**2 + noise**2, 1, rel_tol=1e-9) for signal, noise in levels)
-    assert all(before[1] > after[1] for before, after in zip(levels, levels[1:], strict=False))
+    assert all(before[1] > after[1] for before, after in pairwise(levels))
     assert levels[-1][1] < 0.05
 
 

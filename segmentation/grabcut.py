@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 import numpy as np
-from jaxtyping import UInt8
+from jaxtyping import Bool, UInt8
 
 from ..errors import UsageError
 from .masks import iou, resize
@@ -50,10 +50,23 @@ class EncodedGrabCut:
         cv2.setRNGSeed(0)  # its colour clusters start at random
         outside, inside = np.zeros((1, 65)), np.zeros((1, 65))
         cv2.grabCut(self.small, trimap, (0, 0, 0, 0), outside, inside, self.rounds - 1, cv2.GC_INIT_WITH_MASK)
-        before = trimap % 2 == 1
+        before = self._under_points(trimap % 2 == 1, prompts)
         cv2.grabCut(self.small, trimap, (0, 0, 0, 0), outside, inside, 1, cv2.GC_EVAL)
-        found = trimap % 2 == 1
+        found = self._under_points(trimap % 2 == 1, prompts)
         return Masks(resize(found, self.size)[None], np.array([iou(before, found)], np.float32), "grabcut")
+
+    def _under_points(self, found: Bool[np.ndarray, "h w"], prompts: Prompts) -> Bool[np.ndarray, "h w"]:
+        """The connected parts with a point that says "this" on them; all where there is no such point."""
+        import cv2
+
+        height, width = found.shape
+        x, y = (
+            np.floor(prompts.points[prompts.labels == 1] * (width / self.size[1], height / self.size[0])).astype(int).T
+        )
+        if not len(x):
+            return found
+        _, parts = cv2.connectedComponents(found.astype(np.uint8))
+        return found & np.isin(parts, parts[y, x])
 
     def _trimap(self, prompts: Prompts) -> UInt8[np.ndarray, "h w"]:
         """Sure and probable foreground and background. A point says that the disk around it is sure and that the thing

@@ -91,9 +91,13 @@ def bounding_box(mask: Bool[np.ndarray, "H W"]) -> tuple[int, int, int, int]:
 def inner_point(mask: Bool[np.ndarray, "H W"]) -> tuple[int, int]:
     """The pixel (x, y) of the mask deepest inside it, the photo's border counting as outside."""
     bounding_box(mask)
-    depth = _distance_to(~np.pad(mask, 1))[1:-1, 1:-1]
-    y, x = np.unravel_index(int(np.argmax(depth)), mask.shape)
+    y, x = np.unravel_index(int(np.argmax(_depth(mask))), mask.shape)
     return int(x), int(y)
+
+
+def inner_depth(mask: Bool[np.ndarray, "H W"]) -> float:
+    """How deep the deepest pixel lies; 0 for an empty mask."""
+    return float(_depth(mask).max())
 
 
 def resize(mask: Bool[np.ndarray, "h w"], size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
@@ -181,6 +185,11 @@ def _distance_to(mask: Bool[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
     import cv2
 
     return cv2.distanceTransform((~mask).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+
+
+def _depth(mask: Bool[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
+    """Each pixel's distance to the nearest one outside the mask, the photo's border counting as outside."""
+    return _distance_to(~np.pad(mask, 1))[1:-1, 1:-1]
 
 
 def _label(mask: Bool[np.ndarray, "H W"], connectivity: int = 8) -> tuple[np.ndarray, np.ndarray]:

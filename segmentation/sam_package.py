@@ -12,8 +12,7 @@ from .sam import LOWER_RIGHT, UPPER_LEFT, EncodedSam, Frame
 
 if TYPE_CHECKING:
     from segment_anything.modeling import Sam
-
-_WIDTHS = {768: "vit_b", 1024: "vit_l", 1280: "vit_h"}  # of the image encoder's tokens
+    from torch import Tensor
 
 
 @dataclass(frozen=True)
@@ -55,7 +54,7 @@ class PackageSam:
 
 
 def load_checkpoint(path: Path, name: str | None = None, device: str = "cpu") -> PackageSam:
-    """The model of a checkpoint file; vit_b, vit_l or vit_h is told by its weights.
+    """The model of a checkpoint file; its sizes (vit_b, vit_l, vit_h, or another) are read off its weights.
 
     The file is read with `weights_only`: a pickle with code in it is refused. Raises ModelError for that, and for a
     checkpoint of another kind.
@@ -63,7 +62,6 @@ def load_checkpoint(path: Path, name: str | None = None, device: str = "cpu") ->
     from pickle import UnpicklingError
 
     import torch
-    from segment_anything import sam_model_registry
 
     try:
         weights: Any = torch.load(path, map_location="cpu", weights_only=True)
@@ -71,13 +69,59 @@ def load_checkpoint(path: Path, name: str | None = None, device: str = "cpu") ->
         raise ModelError(f"{path} is refused: it is no plain checkpoint, and unpickling it could run code.") from error
     except (OSError, EOFError, RuntimeError, ValueError) as error:
         raise ModelError(f"{path} cannot be read as a checkpoint: {error}.") from error
-    first = weights.get("image_encoder.patch_embed.proj.weight") if isinstance(weights, dict) else None
-    kind = _WIDTHS.get(first.shape[0]) if isinstance(first, torch.Tensor) else None
-    if kind is None:
-        raise ModelError(f"{path} is a checkpoint of something else than Segment Anything vit_b, vit_l or vit_h.")
-    model = sam_model_registry[kind]()
     try:
+        model = build(weights)
         model.load_state_dict(weights)
+    except (KeyError, TypeError, AttributeError, IndexError) as error:
+        raise ModelError(f"{path} is a checkpoint of something else than Segment Anything.") from error
     except RuntimeError as error:
-        raise ModelError(f"{path} does not fit Segment Anything {kind}: {str(error).splitlines()[0]}.") from error
+        raise ModelError(f"{path} does not fit Segment Anything: {str(error).splitlines()[0]}.") from error
     return PackageSam(name or path.stem, model.eval().requires_grad_(False).to(device))
+
+
+def build(weights: "dict[str, Tensor]") -> "Sam":
+    """An untrained `Sam` of the sizes that these weights have; as in segment_anything.build_sam."""
+    from functools import partial
+
+    import torch
+    from segment_anything.modeling import ImageEncoderViT, MaskDecoder, PromptEncoder, Sam, TwoWayTransformer
+
+    width, _, patch, _ = weights["image_encoder.patch_embed.proj.weight"].shape
+    grid = weights["image_encoder.pos_embed"].shape[1]
+    channels = weights["mask_decoder.iou_token.weight"].shape[1]
+    depth = 1 + max(int(key.split(".")[2]) for key in weights if key.startswith("image_encoder.blocks."))
+    offsets = [weights[f"image_encoder.blocks.{k}.attn.rel_pos_h"].shape for k in range(depth)]  # (2 window - 1, head)
+    everywhere = tuple(k for k, (length, _) in enumerate(offsets) if length == 2 * grid - 1)
+    windows = {(length + 1) // 2 for length, _ in offsets} - {grid}
+    encoder = ImageEncoderViT(
+        img_size=grid * patch,
+        patch_size=patch,
+        embed_dim=width,
+        depth=depth,
+        num_heads=width // offsets[0][1],
+        mlp_ratio=weights["image_encoder.blocks.0.mlp.lin1.weight"].shape[0] / width,
+        out_chans=channels,
+        norm_layer=partial(torch.nn.LayerNorm, eps=1e-6),
+        use_rel_pos=True,
+        window_size=windows.pop() if windows else 0,
+        global_attn_indexes=everywhere,
+    )
+    prompts = PromptEncoder(
+        embed_dim=channels,
+        image_embedding_size=(grid, grid),
+        input_image_size=(grid * patch, grid * patch),
+        mask_in_chans=weights["prompt_encoder.mask_downscaling.3.weight"].shape[0],
+    )
+    transformer = TwoWayTransformer(
+        depth=1 + max(int(key.split(".")[3]) for key in weights if key.startswith("mask_decoder.transformer.layers.")),
+        embedding_dim=channels,
+        mlp_dim=weights["mask_decoder.transformer.layers.0.mlp.lin1.weight"].shape[0],
+        num_heads=8,
+    )
+    decoder = MaskDecoder(
+        num_multimask_outputs=weights["mask_decoder.mask_tokens.weight"].shape[0] - 1,
+        transformer=transformer,
+        transformer_dim=channels,
+        iou_head_hidden_dim=weights["mask_decoder.iou_prediction_head.layers.0.weight"].shape[0],
+    )
+    return Sam(encoder, prompts, decoder)

@@ -72,9 +72,7 @@ def load_detector(name: str = "auto", offline: bool = False) -> tuple[str, Any, 
         raise ModelError(f"No model to select by text is on this machine; run: hf download {DETECTORS[1]}")
     config = from_pretrained(transformers.AutoConfig, name, offline)
     if config.model_type not in ("grounding-dino", "clipseg"):
-        raise ModelError(
-            f"{name} is a {config.model_type} model; a text needs Grounding DINO or CLIPSeg."
-        )
+        raise ModelError(f"{name} is a {config.model_type} model; a text needs Grounding DINO or CLIPSeg.")
     kind = {
         "grounding-dino": transformers.GroundingDinoForObjectDetection,
         "clipseg": transformers.CLIPSegForImageSegmentation,

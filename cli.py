@@ -237,7 +237,7 @@ def make_mask(
     max_pixels: MaxPixels = None,
     segmenter: Segmenter = None,
     offline: Offline = None,
-    overlay: Annotated[File, opt("--overlay", "Also write the photo with the mask in red.", "FILE")] = None,
+    overlay: Annotated[File, opt("--overlay", "Also write the photo with the mask in colour.", "FILE")] = None,
     candidates: Annotated[bool, opt("--candidates", "Write all candidates: MASK-1, MASK-2, ..., best first.")] = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
@@ -317,7 +317,7 @@ def doctor(as_json: Json = False, debug: Debug = False) -> None:
 
 Dataset = Annotated[str, opt("--dataset", "A folder or instances file in COCO format, or toybox.")]
 Methods = Annotated[str, opt("--methods", "Methods between commas, as for --method.")]
-Sweep = Annotated[Text, opt("--sweep", "A method with a list as one value, as masked-attention:strength=0.01,0.04.")]
+Sweep = Annotated[Text, opt("--sweep", "A method with a list as one value, as masked-attention:alpha=0.01,0.04.")]
 Folders = Annotated[Texts, opt("--images", "Score images made elsewhere. Repeatable.", "NAME=DIR")]
 Protocol = Annotated[Text, opt("--protocol", "Which scenes, and their prompts. [all, or same to edit]")]
 Judge = Annotated[str, opt("--segmenter", "judge, a transformers model, or a folder of label maps. [judge]")]

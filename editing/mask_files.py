@@ -9,11 +9,11 @@ import numpy as np
 
 from ..errors import UsageError
 from ..segmentation.files import save_mask
+from ..segmentation.overlay import overlay as drawn
 from .job import Selection
 from .photo import MAX_PIXELS, Photo
 from .save import check_output
 from .select import Mask, Selected, refined, select
-from .sheet import overlaid
 
 FORMATS = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".json": "COCO run lengths"}
 
@@ -40,7 +40,7 @@ def make_masks(
     offline: bool = False,
     overwrite: bool = False,
 ) -> list[MaskFile]:
-    """Write the mask that `selection` means on a photo, and the photo with the mask in red to `overlay`.
+    """Write the mask that `selection` means on a photo, and the photo with each place in a colour to `overlay`.
 
     With `candidates` all that the segmenter offers, as output-1, output-2, … best first.
 
@@ -53,8 +53,8 @@ def make_masks(
     opened = Photo.open(photo, frame=frame, max_pixels=max_pixels)
     selected = select(opened, selection, offline=offline)
     if overlay:
-        shown = Photo.from_image(overlaid(opened.pixels, selected.mask >= 0.5))
-        shown.save(overlay, overwrite=overwrite)
+        shown = drawn(opened.pixels, [part >= 0.5 for part in selected.parts])
+        Photo.from_image(shown).save(overlay, overwrite=overwrite)
     if not candidates:
         score = min((float(one.scores.max()) for one in selected.candidates), default=None)
         return [written(selected.mask, output, selected, score)]

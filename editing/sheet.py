@@ -33,7 +33,7 @@ def sheet(
     from PIL import Image, ImageDraw, ImageFont
 
     window = slice(None) if box is None else box.slices
-    pictures = [photo[window], overlaid(photo[window], mask[window]), *(candidate[window] for candidate in candidates)]
+    pictures = [photo[window], _overlaid(photo[window], mask[window]), *(candidate[window] for candidate in candidates)]
     titles = ["photo", "mask", *captions]
     height, width = pictures[0].shape[:2]
     scale = cell / max(height, width)
@@ -50,7 +50,6 @@ def sheet(
     return page
 
 
-def overlaid(photo: UInt8[np.ndarray, "h w 3"], mask: Bool[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
-    """The photo with the mask in red over it."""
+def _overlaid(photo: UInt8[np.ndarray, "h w 3"], mask: Bool[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
     weight = 0.55 * mask[..., None].astype(np.float32)
     return np.rint(photo * (1 - weight) + _RED * weight).astype(np.uint8)

@@ -1,0 +1,54 @@
+"""Rankers: a tiny real CLIP model, and toybox's own segmenter."""
+
+import pytest
+import tiny
+import torch
+from inlay.editing.rank import ClipRanker, ToyboxRanker
+from inlay.errors import ModelError
+
+
+@pytest.fixture(scope="module")
+def clip_folder(tmp_path_factory):
+    from transformers import CLIPConfig, CLIPImageProcessorPil, CLIPModel
+
+    folder = tmp_path_factory.mktemp("clip")
+    names = tiny.tokenizer(folder)
+    torch.manual_seed(0)
+    marks = {"bos_token_id": names.bos_token_id, "eos_token_id": names.eos_token_id, "vocab_size": len(names)}
+    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = CLIPConfig(
+        text_config={**shape, **marks, "max_position_embeddings": 16},
+        vision_config={**shape, "image_size": 16, "patch_size": 8},
+        projection_dim=8,
+    )
+    CLIPModel(config).save_pretrained(folder)
+    CLIPImageProcessorPil(size={"shortest_edge": 16}, crop_size={"height": 16, "width": 16}).save_pretrained(folder)
+    names.save_pretrained(folder)
+    return folder
+
+
+def test_clip_scores_the_masked_place_alone(clip_folder):
+    ranker = ClipRanker(clip_folder)
+    images = torch.rand(2, 3, 40, 48, generator=torch.Generator().manual_seed(0))
+    mask = torch.zeros(40, 48)
+    mask[10:26, 12:28] = 1
+    scores = ranker(images, mask, "a red apple")
+    assert scores is not None
+    assert all(-1 <= score <= 1 for score in scores)
+    assert scores[0] != scores[1]
+    elsewhere = images.clone()
+    elsewhere[:, :, 30:, 30:] = 0
+    assert ranker(elsewhere, mask, "a red apple") == scores
+
+
+def test_missing_clip_weights_are_named(tmp_path):
+    with pytest.raises(ModelError, match="not at hand"):
+        ClipRanker(tmp_path)
+
+
+def test_toybox_ranks_by_what_the_prompt_names():
+    noise = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    scores = ToyboxRanker()(noise, torch.ones(128, 128), "a cat")
+    assert scores is not None
+    assert all(0 <= score <= 1 for score in scores)
+    assert ToyboxRanker()(noise, torch.ones(128, 128), "something else") is None

@@ -238,7 +238,7 @@ class Editor:
             tokens, said = (words, str(words)) if words is not None else target_tokens(prompt, self.model.prompts)
             regions = [Region(place.astype(np.float32), tokens)]
         native = round((self.model.native_size[0] * self.model.native_size[1]) ** 0.5)
-        crops = crops_for(place, native, self.model.grid, context=context, split=split)
+        crops = crops_for(place, native, self.model.grid, context=context, margin=feather or 0, split=split)
         images = [picture] * num_images
         scores: list[list[float]] = [[] for _ in images]
         psnr, fallbacks = None, tuple[str, ...]()
@@ -386,7 +386,7 @@ def pasted(photo: Photo, patch: UInt8[np.ndarray, "h w 3"], place: Mask, crop: C
         method=job.composite,
         match_colour=job.match_colour,
     )
-    return photo.with_patch(made.pixels, made.changed, at=(crop.inside.left, crop.inside.top))
+    return photo.with_patch(made.pixels, made.region, at=(crop.inside.left, crop.inside.top))
 
 
 def eight_bit(pixels: Float[Tensor, "b 3 H W"]) -> list[UInt8[np.ndarray, "H W 3"]]:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..diffusion.attention import Layer
@@ -18,7 +18,7 @@ from ..diffusion.schedule import Step
 from .base import Guidance, Member, Run
 from .checks import share
 from .layers import Layers, choose
-from .regions import Place
+from .regions import Place, assign, marked
 from .targets import Targets
 
 
@@ -33,17 +33,28 @@ def swap_attention(
     A word of several regions gets the largest of their values. `renormalize` scales the other columns so that rows sum
     to one.
     """
-    targets = sorted({token for tokens in words for token in tokens})
-    constant = probabilities.new_zeros((*masks.shape[1:], probabilities.shape[-1]))
-    for mask, tokens in zip(masks, words, strict=True):
-        share = mask.to(constant)[..., None] / len(set(tokens))
-        constant[..., list(tokens)] = torch.maximum(constant[..., list(tokens)], share)
-    swapped = torch.zeros(probabilities.shape[-1], dtype=torch.bool, device=probabilities.device)
-    swapped[targets] = True
+    tokens, device = probabilities.shape[-1], probabilities.device
+    constant = assign(masks.to(probabilities) / sizes(words, device), words, tokens)
+    return replace_columns(probabilities[None], constant[None], marked(words, tokens, device)[None], renormalize)[0]
+
+
+def sizes(words: Sequence[Sequence[int]], device: torch.device) -> Float[Tensor, "regions 1 1"]:
+    """The number of each region's words."""
+    return torch.tensor([len(set(tokens)) for tokens in words], device=device)[:, None, None]
+
+
+def replace_columns(
+    probabilities: Float[Tensor, "b heads h w tokens"],
+    constant: Float[Tensor, "b h w tokens"],
+    targets: Bool[Tensor, "b tokens"],
+    renormalize: bool,
+) -> Float[Tensor, "b heads h w tokens"]:
+    """`swap_attention` of a batch."""
+    constant, targets = constant[:, None], targets[:, None, None, None]
     if not renormalize:
-        return torch.where(swapped, constant, probabilities)
+        return torch.where(targets, constant, probabilities)
     total = constant.sum(dim=-1, keepdim=True)
-    others = probabilities.masked_fill(swapped, 0)
+    others = probabilities.masked_fill(targets, 0)
     room = (1 - total).clamp(min=0) / others.sum(dim=-1, keepdim=True).clamp(min=1e-12)
     return constant / total.clamp(min=1) + others * room
 
@@ -87,11 +98,16 @@ class _Member(Member):
     ) -> Float[Tensor, "b heads h w tokens"]:
         if layer.name not in self.layers:
             return probabilities
-        return torch.stack([self._sample(places, rows) for places, rows in zip(active, probabilities, strict=True)])
+        grid, tokens = (probabilities.shape[2], probabilities.shape[3]), probabilities.shape[-1]
+        constant = self.targets.per_sample(active, grid, partial(self._constant, tokens))
+        targets = self.targets.per_sample(active, None, partial(self._marked, tokens))
+        return replace_columns(probabilities, constant, targets, self.method.renormalize)
 
-    def _sample(self, places: Sequence[Place], probabilities: Tensor) -> Float[Tensor, "heads h w tokens"]:
-        if not places:
-            return probabilities
-        masks = self.targets.masks(places, (probabilities.shape[1], probabilities.shape[2]))
-        weighted = masks * self.targets.weights(places)[:, None, None]
-        return swap_attention(probabilities, weighted, [place.tokens for place in places], self.method.renormalize)
+    def _constant(self, tokens: int, places: Sequence[Place], grid: tuple[int, int]) -> Float[Tensor, "h w tokens"]:
+        words = [place.tokens for place in places]
+        masks = self.targets.masks(places, grid)
+        heights = self.targets.weights(places)[:, None, None] / sizes(words, masks.device)
+        return assign(masks * heights, words, tokens)
+
+    def _marked(self, tokens: int, places: Sequence[Place], _: None) -> Bool[Tensor, " tokens"]:
+        return marked([place.tokens for place in places], tokens, self.targets.device)

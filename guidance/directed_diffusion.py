@@ -23,7 +23,7 @@ from ..diffusion.schedule import Step
 from .base import Guidance, Member, Run
 from .checks import number, share
 from .layers import Layers, choose
-from .regions import Place
+from .regions import Place, assign, marked
 from .targets import Targets
 
 
@@ -38,26 +38,35 @@ def direct_attention(
 
     A word of several regions gets the largest of their Gaussians.
     """
-    gain = probabilities.new_zeros((*masks.shape[1:], probabilities.shape[-1]))
-    for mask, tokens, height in zip(masks, words, strength.to(gain), strict=True):
-        added = (height * box_gaussian(mask).to(gain))[..., None]
-        gain[..., list(tokens)] = torch.maximum(gain[..., list(tokens)], added)
-    targets = torch.zeros(probabilities.shape[-1], dtype=torch.bool, device=probabilities.device)
-    targets[sorted({token for tokens in words for token in tokens})] = True
+    tokens = probabilities.shape[-1]
+    gain = assign(gaussians(masks).to(probabilities) * strength[:, None, None].to(probabilities), words, tokens)
+    return lift(probabilities[None], gain[None], marked(words, tokens, probabilities.device)[None], factor)[0]
+
+
+def lift(
+    probabilities: Float[Tensor, "b heads h w tokens"],
+    gain: Float[Tensor, "b h w tokens"],
+    targets: Bool[Tensor, "b tokens"],
+    factor: float,
+) -> Float[Tensor, "b heads h w tokens"]:
+    """`direct_attention` of a batch."""
+    gain, targets = gain[:, None], targets[:, None, None, None]
     return torch.where(targets & (gain == 0), factor * probabilities, probabilities + gain)
 
 
-def box_gaussian(mask: Bool[Tensor, "h w"]) -> Float[Tensor, "h w"]:
-    """A Gaussian with peak 1 on the mask's bounding box, half a side being one deviation; 0 outside the box."""
-    sides = []
-    for axis in (1, 0):
-        held = mask.any(dim=axis).nonzero()[:, 0]
-        first, last = int(held[0]), int(held[-1])
-        at = torch.arange(mask.shape[1 - axis], device=mask.device, dtype=torch.float64)
-        deviation = (last - first + 1) / 2
-        side = torch.exp(-(((at - (first + last) / 2) / deviation) ** 2) / 2)
-        sides.append(side * ((at >= first) & (at <= last)))
-    return sides[0][:, None] * sides[1][None, :]
+def gaussians(masks: Bool[Tensor, "regions h w"]) -> Float[Tensor, "regions h w"]:
+    """Gaussians with peak 1 on the masks' bounding boxes, half a side being one deviation; 0 outside the boxes."""
+    rows, columns = side(masks.any(dim=2)), side(masks.any(dim=1))
+    return rows[:, :, None] * columns[:, None, :]
+
+
+def side(held: Bool[Tensor, "regions n"]) -> Float[Tensor, "regions n"]:
+    """A Gaussian along one axis, from the first cell that is held to the last."""
+    at = torch.arange(held.shape[1], device=held.device)
+    first = held.int().argmax(dim=1, keepdim=True)
+    last = held.shape[1] - 1 - held.flip(1).int().argmax(dim=1, keepdim=True)
+    offset = (at - (first + last) / 2) / ((last - first + 1) / 2)
+    return torch.exp(-(offset**2) / 2) * ((at >= first) & (at <= last))
 
 
 @dataclass(frozen=True)
@@ -89,7 +98,12 @@ class DirectedDiffusion(Guidance):
         if self.strength == 0 or targets.idle:
             return None
         layers = frozenset(layer.name for layer in choose(run.model, self.layers))
-        return _Member(self, targets, layers, tuple(self._trailing(run, prompt) for prompt in run.prompts))
+        trailing = {
+            id(place): self._trailing(run, prompt)
+            for prompt, places in zip(run.prompts, run.places, strict=True)
+            for place in places
+        }
+        return _Member(self, targets, layers, trailing)
 
     def _trailing(self, run: Run, prompt: str) -> tuple[int, ...]:
         """The first tokens behind the prompt's words: the end mark and padding."""
@@ -102,7 +116,7 @@ class _Member(Member):
     method: DirectedDiffusion
     targets: Targets
     layers: frozenset[str]
-    trailing: tuple[tuple[int, ...], ...]
+    trailing: dict[int, tuple[int, ...]]
 
     def request(self, step: Step) -> Request:
         active = self.targets.active(step)
@@ -113,15 +127,18 @@ class _Member(Member):
     ) -> Float[Tensor, "b heads h w tokens"]:
         if layer.name not in self.layers:
             return probabilities
-        samples = zip(active, self.trailing, probabilities, strict=True)
-        return torch.stack([self._sample(places, trailing, rows) for places, trailing, rows in samples])
+        grid, tokens = (probabilities.shape[2], probabilities.shape[3]), probabilities.shape[-1]
+        gain = self.targets.per_sample(active, grid, partial(self._gain, tokens))
+        targets = self.targets.per_sample(active, None, partial(self._marked, tokens))
+        return lift(probabilities, gain, targets, self.method.factor)
 
-    def _sample(
-        self, places: Sequence[Place], trailing: tuple[int, ...], probabilities: Tensor
-    ) -> Float[Tensor, "heads h w tokens"]:
-        if not places:
-            return probabilities
-        masks = self.targets.masks(places, (probabilities.shape[1], probabilities.shape[2]), binary=True) > 0
-        words = [place.tokens + trailing for place in places]
-        strength = self.method.strength * self.targets.weights(places)
-        return direct_attention(probabilities, masks, words, strength, self.method.factor)
+    def _words(self, places: Sequence[Place]) -> list[tuple[int, ...]]:
+        return [place.tokens + self.trailing[id(place)] for place in places]
+
+    def _gain(self, tokens: int, places: Sequence[Place], grid: tuple[int, int]) -> Float[Tensor, "h w tokens"]:
+        heights = self.method.strength * self.targets.weights(places)
+        boxes = gaussians(self.targets.masks(places, grid, binary=True) > 0)
+        return assign(boxes.to(heights) * heights[:, None, None], self._words(places), tokens)
+
+    def _marked(self, tokens: int, places: Sequence[Place], _: None) -> Bool[Tensor, " tokens"]:
+        return marked(self._words(places), tokens, self.targets.device)

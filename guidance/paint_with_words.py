@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -19,7 +18,7 @@ from ..diffusion.schedule import Schedule, Step
 from .base import Guidance, Member, Run
 from .checks import number, share
 from .layers import Layers, choose
-from .regions import Place
+from .regions import Place, assign
 from .targets import Targets
 
 
@@ -33,10 +32,14 @@ def paint_scores(
 
     `weight` is w' log(1 + sigma). The maximum carries no gradient. Where regions overlap the larger mask counts.
     """
-    painted = scores.new_zeros((*masks.shape[1:], scores.shape[-1]))
-    for mask, tokens in zip(masks, words, strict=True):
-        painted[..., list(tokens)] = torch.maximum(painted[..., list(tokens)], mask.to(painted)[..., None])
-    return scores + weight * scores.detach().amax() * painted
+    return raise_scores(scores[None], assign(masks.to(scores), words, scores.shape[-1])[None], weight)[0]
+
+
+def raise_scores(
+    scores: Float[Tensor, "b heads h w tokens"], assigned: Float[Tensor, "b h w tokens"], weight: float
+) -> Float[Tensor, "b heads h w tokens"]:
+    """`paint_scores` of a batch; the maximum is each sample's own."""
+    return scores + weight * scores.detach().amax(dim=(1, 2, 3, 4), keepdim=True) * assigned[:, None]
 
 
 @dataclass(frozen=True)
@@ -93,11 +96,10 @@ class _Member(Member):
     ) -> Float[Tensor, "b heads h w tokens"]:
         if layer.name not in self.layers:
             return scores
-        return torch.stack([self._sample(places, weight, rows) for places, rows in zip(active, scores, strict=True)])
+        grid, tokens = (scores.shape[2], scores.shape[3]), scores.shape[-1]
+        return raise_scores(scores, self.targets.per_sample(active, grid, partial(self._assigned, tokens)), weight)
 
-    def _sample(self, places: Sequence[Place], weight: float, scores: Tensor) -> Float[Tensor, "heads h w tokens"]:
-        if not places:
-            return scores
-        masks = self.targets.masks(places, (scores.shape[1], scores.shape[2]))
+    def _assigned(self, tokens: int, places: Sequence[Place], grid: tuple[int, int]) -> Float[Tensor, "h w tokens"]:
         heights = self.targets.weights(places) * self.targets.boosts(places, self.method.area)
-        return paint_scores(scores, masks * heights[:, None, None], [place.tokens for place in places], weight)
+        masks = self.targets.masks(places, grid) * heights[:, None, None]
+        return assign(masks, [place.tokens for place in places], tokens)

@@ -123,3 +123,18 @@ def membership(masks: Float[Tensor, "r H W"], grid: tuple[int, int]) -> Float[Te
     peak, most = masks.amax(dim=(1, 2)), pooled.amax(dim=(1, 2))
     raised = pooled * torch.where(most < 0.5 * peak, peak / most, torch.ones_like(most))[:, None, None]
     return torch.where(binary[:, None, None], as_set(pooled).to(pooled), raised)
+
+
+def assign(masks: Float[Tensor, "r h w"], words: Sequence[Sequence[int]], tokens: int) -> Float[Tensor, "h w tokens"]:
+    """What the masks say of every cell and token: a region's value in its words' columns, the largest of several."""
+    assigned = masks.new_zeros((*masks.shape[1:], tokens))
+    for mask, own in zip(masks, words, strict=True):
+        assigned[..., list(own)] = torch.maximum(assigned[..., list(own)], mask[..., None])
+    return assigned
+
+
+def marked(words: Sequence[Sequence[int]], tokens: int, device: torch.device) -> Bool[Tensor, " tokens"]:
+    """Which tokens are words of a region."""
+    targets = torch.zeros(tokens, dtype=torch.bool)
+    targets[sorted({token for own in words for token in own})] = True
+    return targets.to(device)

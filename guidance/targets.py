@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 
 import torch
 from jaxtyping import Float
@@ -52,6 +53,8 @@ class Targets:
 
     def masks(self, places: Sequence[Place], grid: tuple[int, int], binary: bool = False) -> Float[Tensor, "r h w"]:
         """How much each cell belongs to each place, or with `binary` whether it does."""
+        if not places:
+            return self._like.new_zeros((0, *grid))
         return torch.stack([self._mask(place, grid, binary) for place in places])
 
     def _mask(self, place: Place, grid: tuple[int, int], binary: bool) -> Float[Tensor, "h w"]:
@@ -60,6 +63,22 @@ class Targets:
             mask = place.mask[None]
             self._kept[key] = (as_set(on_grid(mask, grid)) if binary else membership(mask, grid))[0].to(self._like)
         return self._kept[key]
+
+    def per_sample(
+        self,
+        active: Sequence[Sequence[Place]],
+        grid: tuple[int, int] | None,
+        make: partial[Tensor],
+    ) -> Float[Tensor, "b ..."]:
+        """`make(places, grid)` of every sample, stacked, and made once for the same places and grid."""
+        key = (make.func, grid, *(tuple(map(id, places)) for places in active))
+        if key not in self._kept:
+            self._kept[key] = torch.stack([make(places, grid) for places in active])
+        return self._kept[key]
+
+    @property
+    def device(self) -> torch.device:
+        return self._like.device
 
     def weights(self, places: Sequence[Place]) -> Float[Tensor, " r"]:
         """The regions' weights."""

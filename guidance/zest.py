@@ -61,6 +61,12 @@ def estimate(
     return torch.stack([mean[list(tokens)].sum(dim=0) for tokens in words])
 
 
+def joined(masks: Float[Tensor, "regions H W"], words: Sequence[Sequence[int]]) -> Float[Tensor, "regions H W"]:
+    """Targets of Eq. 4: regions with the same words have one segmentation, so each wants it in all of them."""
+    same = torch.tensor([[set(one) == set(other) for other in words] for one in words], device=masks.device)
+    return (masks[None] * same[:, :, None, None].to(masks)).amax(dim=1)
+
+
 @dataclass(frozen=True)
 class Zest(Guidance):
     """ZestGuide.
@@ -123,10 +129,10 @@ class _Member(Member):
         layers = [maps.layers[layer.name][sample] for layer in self.layers]
         if not places:
             return layers[0].new_zeros(())
-        estimated = estimate(layers, [maps.positions(place.tokens) for place in places], self.grid)
+        words = [maps.positions(place.tokens) for place in places]
         return zest_loss(
-            estimated,
-            self.targets.masks(places, self.grid, binary=True),
+            estimate(layers, words, self.grid),
+            joined(self.targets.masks(places, self.grid, binary=True), words),
             self.targets.weights(places),
             self.targets.boosts(places, self.method.area),
         )

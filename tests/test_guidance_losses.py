@@ -7,10 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inlay.guidance.attention_swapping import swap_attention
-from inlay.guidance.directed_diffusion import box_gaussian, direct_attention
+from inlay.guidance.directed_diffusion import direct_attention, gaussians
 from inlay.guidance.masked_attention import masked_attention_loss, regions_loss, sharing
 from inlay.guidance.paint_with_words import paint_scores
-from inlay.guidance.zest import estimate, zest_loss
+from inlay.guidance.zest import estimate, joined, zest_loss
 
 ROWS = [[0.2, 0.5, 0.3], [0.1, 0.6, 0.3], [0.4, 0.4, 0.2], [0.3, 0.3, 0.4]]
 MAPS = torch.tensor(ROWS, dtype=torch.float64).view(1, 1, 4, 3)
@@ -118,6 +118,11 @@ def test_estimate_is_a_mean_over_heads_and_a_sum_over_words() -> None:
     assert torch.allclose(both[1], torch.cat([raised, fine[..., 3]]).mean(0))
 
 
+def test_zest_wants_a_shared_segmentation_in_all_its_regions() -> None:
+    masks = torch.eye(3)[:, None]
+    assert joined(masks, [[1, 2], [3], [2, 1]])[:, 0].tolist() == [[1, 0, 1], [0, 1, 0], [1, 0, 1]]
+
+
 def test_paint_raises_a_regions_words_there_alone() -> None:
     scores = torch.randn(2, 2, 3, 4, dtype=torch.float64)
     mask = torch.zeros(1, 2, 3)
@@ -170,7 +175,7 @@ def test_directed_diffusion_lifts_the_box_and_weakens_the_rest() -> None:
 def test_box_gaussian_is_symmetric_with_peak_one() -> None:
     mask = torch.zeros(5, 7, dtype=torch.bool)
     mask[1:4, 2:7] = True
-    made = box_gaussian(mask)
+    (made,) = gaussians(mask[None])
     assert made[2, 4] == 1
     assert torch.allclose(made[1:4, 2:7], made[1:4, 2:7].flip(0, 1))
     assert made[mask].min() > 0

@@ -111,18 +111,19 @@ class Guess:
     def central_first(
         cls, logits: Float[np.ndarray, "4 low low"], scores: Float[np.ndarray, "4"], click: Float[np.ndarray, "2"]
     ) -> "Guess":
-        """A decoder's masks for one click, by predicted IoU times centrality; `click` in cells of the grid.
+        """A decoder's masks for one click, by predicted IoU times a prior; `click` in cells of the grid.
 
         A click may mean a part or the whole, and predicted IoU favours neat parts. But people point to the middle of
-        what they mean: centrality is the click's distance to the mask's outline over the largest such distance in it.
-        Of each mask only the connected part under the click counts and stays.
+        what they mean: centrality is the click's distance to the mask's outline over the largest such distance in it,
+        and its fourth root is a prior that clicks beside the middle bear too. Of each mask only the connected part
+        under the click counts and stays.
         """
         x, y = click.astype(int)
         kept, ranks = [], []
         for one, score in zip(logits, scores, strict=True):
             part, centrality = _part_under(one > 0, x, y)
             kept.append(np.where(part, one, np.minimum(one, -_SURE)))
-            ranks.append(score * centrality)
+            ranks.append(max(score, 0) * centrality**0.25)
         order = np.argsort(-np.array(ranks), kind="stable")
         return cls(np.stack(kept)[order], np.clip(np.array(ranks, np.float32)[order], 0, 1))
 
@@ -155,7 +156,7 @@ class EncodedSam:
         return self.frame.size
 
     def predict(self, prompts: Prompts) -> Masks:
-        """Four candidates, best first; scores are predicted IoUs, for a single click times its centrality."""
+        """Four candidates, best first; scores are predicted IoUs, for a single click times its prior."""
         points, labels = prompts.points * self.frame.scale, prompts.labels
         if prompts.box is not None:
             return self._in_box(points, labels, prompts.box, prompts.mask)

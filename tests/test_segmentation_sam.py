@@ -180,13 +180,13 @@ def drawn(frame: Frame, scores: list[float], *candidates: np.ndarray) -> tuple[E
 
 def test_one_click_takes_the_mask_whose_middle_it_is():
     frame = Frame((256, 256), side=256)
-    whole, part = square(frame, (10, 10, 50, 50)), square(frame, (28, 28, 34, 60), (0, 0, 5, 5))
-    encoded, _ = drawn(frame, [0.8, 0.9, 0.7, 0.6], whole, part, whole, whole)
-    middle = encoded.predict(Prompts(np.array([[120, 120]], np.float32), np.array([1])))
+    whole, right = square(frame, (10, 10, 50, 50)), square(frame, (30, 10, 50, 50), (0, 0, 5, 5))
+    encoded, _ = drawn(frame, [0.8, 0.9, 0.7, 0.6], whole, right, whole, whole)
+    middle = encoded.predict(Prompts(np.array([[122, 120]], np.float32), np.array([1])))
     assert middle.best[44:196, 44:196].all()
-    edge = encoded.predict(Prompts(np.array([[120, 225]], np.float32), np.array([1])))
-    assert edge.best[224, 120]
-    assert not edge.best[:20, :20].any()  # the part that the click is not on
+    beside = encoded.predict(Prompts(np.array([[160, 194]], np.float32), np.array([1])))
+    assert beside.best[44:196, 124:196].all()
+    assert not beside.best[:, :116].any()  # neither the left half nor the part that the click is not on
 
 
 def test_a_further_click_refines_the_mask_of_those_before_and_costs_one_decoder_run():

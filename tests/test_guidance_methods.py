@@ -1,0 +1,516 @@
+"""Every method on the loop: off means off, batches, order, shapes, chains, gradients, and nothing left behind."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import tiny
+import torch
+from guided import PROMPT, begin, box, sample, two_regions
+from inlay.diffusion.denoiser import Loss, gaussian, generators
+from inlay.diffusion.model import Model
+from inlay.diffusion.schedule import Schedule
+from inlay.errors import UsageError
+from inlay.guidance import (
+    METHODS,
+    AttentionSwapping,
+    Chain,
+    DirectedDiffusion,
+    Guidance,
+    MaskedAttention,
+    MultiDiffusion,
+    PaintWithWords,
+    Region,
+    SegmenterGuidance,
+    Zest,
+    method,
+)
+
+
+class Classes(torch.nn.Module):
+    """A segmentation network over "red apple" and "cat"."""
+
+    classes = ("nothing", "red apple", "cat")
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.layer = torch.nn.Conv2d(3, 3, 5, stride=2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.layer(images)
+
+
+GUIDED: dict[str, Guidance] = {
+    "masked-attention": MaskedAttention(alpha=1.0, fraction=0.5),
+    "attention-swapping": AttentionSwapping(fraction=0.5),
+    "zest": Zest(),
+    "paint-with-words": PaintWithWords(strength=5.0),
+    "directed-diffusion": DirectedDiffusion(fraction=0.5),
+    "multidiffusion": MultiDiffusion(bootstrap=0.5),
+    "segmenter": SegmenterGuidance(network=Classes(), scale=1000.0),
+    "zest+paint-with-words": Chain((Zest(), PaintWithWords(strength=5.0))),
+    "masked-attention+attention-swapping": Chain((MaskedAttention(alpha=1.0), AttentionSwapping())),
+    "multidiffusion+zest+segmenter": Chain((MultiDiffusion(), Zest(), SegmenterGuidance(network=Classes()))),
+}
+ALL = pytest.mark.parametrize("name", GUIDED)
+
+
+@pytest.fixture(scope="module")
+def double(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """A tiny SD 1 model in float64."""
+    model = Model.assemble("sd1", tiny.parts("sd1", tmp_path_factory.mktemp("double")))
+    return model.to(dtype=torch.float64)
+
+
+@pytest.fixture(scope="module")
+def plain(models: Any) -> torch.Tensor:
+    return sample(models("sd1"), Guidance(), two_regions(), steps=2)
+
+
+def in_double(name: str) -> Guidance:
+    """The method with its network in float64."""
+
+    def convert(guidance: Guidance) -> Guidance:
+        if isinstance(guidance, Chain):
+            return Chain(tuple(convert(part) for part in guidance.methods))
+        if isinstance(guidance, SegmenterGuidance):
+            return replace(guidance, network=Classes().double())
+        return guidance
+
+    return convert(GUIDED[name])
+
+
+@pytest.fixture(scope="module")
+def unguided(models: Any) -> Any:
+    """(kind, scheduler) -> plain latents after two steps, made once."""
+    made: dict[tuple[str, str], torch.Tensor] = {}
+
+    def get(kind: str, scheduler: str) -> torch.Tensor:
+        key = (kind, scheduler)
+        if key not in made:
+            made[key] = sample(models(kind), Guidance(), [], scheduler=scheduler, steps=2)
+        return made[key]
+
+    return get
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [(name, kind) for name in GUIDED for kind in ("sd1", "sd2", "sdxl") if kind == "sd1" or "+" not in name],
+)
+@pytest.mark.parametrize("scheduler", ["ddim", "dpm++2m"])
+def test_runs_on_every_model_shape_and_moves_the_sample(
+    models: Any, unguided: Any, name: str, kind: str, scheduler: str
+) -> None:
+    made = sample(models(kind), GUIDED[name], two_regions(), scheduler=scheduler, steps=2)
+    assert made.isfinite().all()
+    assert not torch.allclose(made, unguided(kind, scheduler), atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "off",
+    [
+        MaskedAttention(alpha=0.0),
+        MaskedAttention(fraction=0.0),
+        AttentionSwapping(fraction=0.0),
+        Zest(strength=0.0),
+        Zest(fraction=0.0),
+        PaintWithWords(strength=0.0),
+        PaintWithWords(fraction=0.0),
+        DirectedDiffusion(strength=0.0),
+        DirectedDiffusion(fraction=0.0),
+        MultiDiffusion(fraction=0.0),
+        SegmenterGuidance(network=Classes(), scale=0.0),
+        SegmenterGuidance(network=Classes(), fraction=0.0),
+        Chain(),
+        Chain((Zest(strength=0.0), PaintWithWords(fraction=0.0))),
+    ],
+    ids=str,
+)
+def test_off_means_off(models: Any, plain: torch.Tensor, off: Guidance) -> None:
+    assert torch.equal(sample(models("sd1"), off, two_regions(), steps=2), plain)
+
+
+@ALL
+def test_no_regions_means_off(models: Any, plain: torch.Tensor, name: str) -> None:
+    assert torch.equal(sample(models("sd1"), GUIDED[name], [], steps=2), plain)
+
+
+@ALL
+def test_regions_with_fraction_zero_mean_off(models: Any, plain: torch.Tensor, name: str) -> None:
+    assert torch.equal(sample(models("sd1"), GUIDED[name], two_regions(fraction=0.0), steps=2), plain)
+
+
+@ALL
+def test_a_batch_of_two_equals_two_singles(double: Model, name: str) -> None:
+    """Each sample with regions, prompt and seed of its own."""
+    batch_against_singles(double, in_double(name), 1e-8)
+
+
+@pytest.mark.parametrize("name", ["masked-attention", "zest+paint-with-words", "multidiffusion"])
+def test_a_batch_of_two_equals_two_singles_in_single_precision(models: Any, name: str) -> None:
+    batch_against_singles(models("sd1"), GUIDED[name], 1e-3)
+
+
+def batch_against_singles(model: Model, guidance: Guidance, tolerance: float) -> None:
+    regions = [two_regions(), [Region(box(2, 4, 9, 30), "cat")]]
+    prompts = [PROMPT, "a cat on grass"]
+    both = sample(model, guidance, regions, prompts=prompts, seeds=(3, 4), steps=2)
+    for index in range(2):
+        own = slice(index, index + 1)
+        alone = sample(model, guidance, regions[own], prompts=prompts[own], seeds=(3 + index,), steps=2)
+        assert torch.allclose(both[index], alone[0], rtol=0, atol=tolerance)
+
+
+@ALL
+def test_region_order_does_not_matter(double: Model, name: str) -> None:
+    guidance = in_double(name)
+    overlapping = [Region(box(0, 0, 20, 30), "red apple"), Region(box(10, 20, 32, 48), "cat")]
+    one = sample(double, guidance, overlapping, steps=2)
+    other = sample(double, guidance, overlapping[::-1], steps=2)
+    assert torch.allclose(one, other, rtol=0, atol=1e-9)
+
+
+@ALL
+def test_one_pixel_is_a_region(models: Any, unguided: Any, name: str) -> None:
+    made = sample(models("sd1"), GUIDED[name], [Region(box(9, 30, 10, 31), "cat")], steps=2)
+    assert made.isfinite().all()
+    assert not torch.equal(made, unguided("sd1", "ddim"))
+
+
+@ALL
+def test_latents_that_do_not_halve_evenly(models: Any, name: str) -> None:
+    size = (9, 13)
+    made = sample(models("sd1"), GUIDED[name], two_regions((36, 52)), size=size, steps=2)
+    assert made.shape[-2:] == size
+    assert made.isfinite().all()
+
+
+@ALL
+def test_soft_masks_guide(models: Any, unguided: Any, name: str) -> None:
+    soft = [Region(0.7 * box(4, 4, 20, 20), "cat")]
+    assert not torch.equal(sample(models("sd1"), GUIDED[name], soft, steps=2), unguided("sd1", "ddim"))
+
+
+@ALL
+def test_weight_counts(models: Any, name: str) -> None:
+    light, heavy = ([replace(two_regions()[0], weight=weight), two_regions()[1]] for weight in (1.0, 3.0))
+    made = [sample(models("sd1"), GUIDED[name], regions, steps=2) for regions in (light, heavy)]
+    assert not torch.equal(*made)
+
+
+@ALL
+def test_a_regions_fraction_ends_its_guidance(models: Any, name: str) -> None:
+    """A region that rests from the second of two steps on leaves that step to the other alone."""
+    seen: list[list[torch.Tensor]] = [[], []]
+    for fraction, kept in zip((0.5, 1.0), seen, strict=True):
+        regions = two_regions(fraction=fraction)
+        sample(
+            models("sd1"), GUIDED[name], regions, steps=2, on_step=lambda latents, step, kept=kept: kept.append(latents)
+        )
+    assert torch.allclose(seen[0][0], seen[1][0], atol=1e-5)
+    assert not torch.equal(seen[0][1], seen[1][1])
+
+
+@ALL
+def test_nothing_stays_on_modules(models: Any, plain: torch.Tensor, name: str) -> None:
+    """After a run, and after an exception inside a step, the next plain run is what it was, bit for bit."""
+    model = models("sd1")
+    before = {key: id(value) for key, value in model.unet.attn_processors.items()}
+    sample(model, GUIDED[name], two_regions(), steps=2)
+
+    def stumble(latents: torch.Tensor, step: Any) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        sample(model, GUIDED[name], two_regions(), on_step=stumble)
+    hooks = [module for module in model.unet.modules() if module._forward_hooks or module._forward_pre_hooks]
+    assert not hooks
+    assert {key: id(value) for key, value in model.unet.attn_processors.items()} == before
+    assert not any(parameter.requires_grad or parameter.grad is not None for parameter in model.unet.parameters())
+    assert torch.is_grad_enabled()
+    assert torch.equal(sample(model, Guidance(), two_regions(), steps=2), plain)
+
+
+def test_an_exception_inside_a_forward_leaves_nothing(models: Any, plain: torch.Tensor, monkeypatch: Any) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise ArithmeticError
+
+    monkeypatch.setattr("inlay.guidance.zest.zest_loss", fail)
+    with pytest.raises(ArithmeticError):
+        sample(models("sd1"), GUIDED["zest"], two_regions())
+    monkeypatch.undo()
+    assert torch.is_grad_enabled()
+    assert torch.equal(sample(models("sd1"), Guidance(), two_regions(), steps=2), plain)
+
+
+def gradient_and_slopes(model: Model, guidance: Guidance, loss_of: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """A loss's gradient to the latents, and central differences along 4 random directions: (products, slopes)."""
+    schedule = Schedule("ddim", model.scheduler_config, 4)
+    sources = generators([5])
+    run, denoiser = begin(model, schedule, [PROMPT], [two_regions()], (8, 12), sources)
+    step = schedule.steps[0]
+    latents = gaussian((4, 8, 12), sources).double()
+    session = guidance.begin(run)
+    loss, request = loss_of(session, step, denoiser, latents)
+    gradient = denoiser.gradient(latents, step, loss, request)
+
+    def value(at: torch.Tensor) -> float:
+        kept: list[torch.Tensor] = []
+
+        def record(*given: Any) -> torch.Tensor:
+            kept.append(loss.function(*given).detach())
+            return loss.function(*given)
+
+        denoiser.gradient(at, step, replace(loss, function=record), request)
+        return float(kept[0].sum())
+
+    products, slopes = [], []
+    for seed in range(4):
+        way = gaussian((4, 8, 12), generators([seed])).double()
+        products.append((gradient * way).sum())
+        slopes.append((value(latents + 1e-5 * way) - value(latents - 1e-5 * way)) / 2e-5)
+    return torch.stack(products), torch.tensor(slopes, dtype=torch.float64)
+
+
+def recorded_loss(session: Any, step: Any, denoiser: Any, latents: torch.Tensor) -> tuple[Loss, Any]:
+    """What a refining member asks the denoiser to differentiate."""
+    asked: list[Any] = []
+
+    class Spy:
+        def gradient(self, latents: torch.Tensor, step: Any, loss: Loss, request: Any) -> torch.Tensor:
+            asked.append((loss, request))
+            return torch.zeros_like(latents)
+
+    session.refine(latents, step, Spy())
+    return asked[0]
+
+
+@pytest.mark.parametrize(
+    "guidance",
+    [
+        MaskedAttention(instances=False),
+        MaskedAttention(layers=(1,), area=1.0),
+        Chain((MaskedAttention(), AttentionSwapping(), DirectedDiffusion())),
+    ],
+    ids=["paper", "extended", "chain"],
+)
+def test_masked_attention_gradient_is_that_of_finite_differences(double: Model, guidance: Guidance) -> None:
+    products, slopes = gradient_and_slopes(double, guidance, recorded_loss)
+    assert slopes.abs().min() > 1e-6
+    assert torch.allclose(products, slopes, rtol=1e-4, atol=1e-9)
+
+
+def test_shared_words_gradient_is_that_of_finite_differences(double: Model, monkeypatch: Any) -> None:
+    twins = [replace(region, words="cat") for region in two_regions()]
+    monkeypatch.setattr("test_guidance_methods.two_regions", lambda: twins)
+    products, slopes = gradient_and_slopes(double, MaskedAttention(), recorded_loss)
+    assert torch.allclose(products, slopes, rtol=1e-4, atol=1e-9)
+
+
+def test_zest_gradient_is_that_of_the_first_term_by_finite_differences(double: Model, monkeypatch: Any) -> None:
+    """The second term stops the gradient at its maximum on purpose, so Eq. 4's first term is differenced here."""
+    import torch.nn.functional as F
+
+    def first_term(estimated: torch.Tensor, target: torch.Tensor, *_: Any) -> torch.Tensor:
+        return F.binary_cross_entropy(estimated, target, reduction="none").mean(dim=(1, 2)).sum()
+
+    monkeypatch.setattr("inlay.guidance.zest.zest_loss", first_term)
+
+    def requested(session: Any, step: Any, denoiser: Any, latents: torch.Tensor) -> tuple[Loss, Any]:
+        return session.members[0].request(step).losses[0], None
+
+    products, slopes = gradient_and_slopes(double, Zest(), requested)
+    assert slopes.abs().min() > 1e-8
+    assert torch.allclose(products, slopes, rtol=1e-4, atol=1e-10)
+
+
+def test_swapping_beside_masked_attention_keeps_a_gradient(double: Model) -> None:
+    alone, _ = gradient_and_slopes(double, MaskedAttention(layers=(2,)), recorded_loss)
+    swapped, _ = gradient_and_slopes(double, Chain((MaskedAttention(layers=(2,)), AttentionSwapping())), recorded_loss)
+    assert (swapped != 0).all()
+    assert not torch.allclose(alone, swapped)
+
+
+def test_masked_attention_lowers_its_loss(double: Model) -> None:
+    """A small step of Eq. 3 brings the words into their regions."""
+    schedule = Schedule("ddim", double.scheduler_config, 4)
+    run, denoiser = begin(double, schedule, [PROMPT], [two_regions()], (8, 12), generators([5]))
+    latents, step = gaussian((4, 8, 12), generators([6])).double(), schedule.steps[0]
+    session = MaskedAttention(alpha=1e-3).begin(run)
+    loss, request = recorded_loss(session, step, denoiser, latents)
+    values: list[float] = []
+
+    def record(*given: Any) -> torch.Tensor:
+        value = loss.function(*given)
+        values.append(float(value.detach().sum()))
+        return value
+
+    for at in (latents, session.refine(latents, step, denoiser)):
+        denoiser.gradient(at, step, replace(loss, function=record), request)
+    assert values[1] < values[0]
+
+
+def test_masked_attention_every_other_step(models: Any) -> None:
+    moved = []
+
+    class Spy:
+        def gradient(self, latents: torch.Tensor, step: Any, *_: Any) -> torch.Tensor:
+            moved.append(step.index)
+            return torch.zeros_like(latents)
+
+    model = models("sd1")
+    schedule = Schedule("ddim", model.scheduler_config, 8)
+    run, _ = begin(model, schedule, [PROMPT], [two_regions()], (8, 12), generators([0]))
+    session = MaskedAttention(every=2, fraction=0.6).begin(run)
+    for step in schedule.steps:
+        session.refine(torch.zeros(1, 4, 8, 12), step, Spy())  # type: ignore[arg-type]
+    assert moved == [0, 2, 4]
+
+
+def test_editing_has_a_milder_default(models: Any) -> None:
+    model = models("sd1")
+    schedule = Schedule("ddim", model.scheduler_config, 50)
+    run, _ = begin(model, schedule, [PROMPT], [two_regions()], (8, 12), generators([0]))
+    scratch = MaskedAttention(normalize="none").begin(run).members[0]
+    edit = MaskedAttention(normalize="none").begin(replace(run, editing=True)).members[0]
+    assert (scratch.alpha, edit.alpha) == (0.08, 0.01)  # type: ignore[attr-defined]
+
+
+def test_the_scale_free_loss_is_the_papers_at_its_shape(models: Any) -> None:
+    """SD 2 at 512 x 512 and 50 steps: 16 layers of 5, 10, 20 and 20 heads at 64, 32, 16 and 8 cells a side."""
+    from inlay.diffusion.attention import Layer
+
+    shapes = [(0, 5, 2), (1, 10, 2), (2, 20, 2), (3, 20, 1), (2, 20, 3), (1, 10, 3), (0, 5, 3)]
+    layers = tuple(Layer(f"{depth}", depth, depth, heads, True) for depth, heads, many in shapes for _ in range(many))
+    model = replace(models("sd2"), layers=layers)
+    schedule = Schedule("ddim", model.scheduler_config, 50)
+    run, _ = begin(model, schedule, [PROMPT], [two_regions((64, 64))], (64, 64), generators([0]))
+    assert MaskedAttention().begin(run).members[0].alpha == pytest.approx(0.08)  # type: ignore[attr-defined]
+
+
+def test_zest_moves_by_its_level_and_not_without_a_gradient(models: Any) -> None:
+    model = models("sd1")
+    schedule = Schedule("ddim", model.scheduler_config, 4)
+    run, denoiser = begin(model, schedule, [PROMPT] * 2, [two_regions()] * 2, (8, 12), generators([0, 1]))
+    (member,) = Zest(strength=0.5).begin(run).members
+    gradient = torch.zeros(2, 4, 8, 12)
+    gradient[1, 0, 0, 0], gradient[1, 1, 2, 3] = -7.0, 3.5
+    moved = member.settle(torch.zeros(2, 4, 8, 12), gradient, schedule.steps[1], denoiser)
+    noise = schedule.level(1)[1]
+    assert (moved[0] == 0).all()
+    assert moved[1, 0, 0, 0].item() == pytest.approx(0.5 * noise)
+    assert moved[1, 1, 2, 3].item() == pytest.approx(-0.25 * noise)
+
+
+def count_forwards(monkeypatch: Any, model: Model, guidance: Guidance, steps: int) -> list[int]:
+    """Batch sizes of the UNet's forwards in a run."""
+    sizes: list[int] = []
+    original = type(model.unet).forward
+
+    def counted(self: Any, source: torch.Tensor, *given: Any, **named: Any) -> Any:
+        sizes.append(len(source))
+        return original(self, source, *given, **named)
+
+    monkeypatch.setattr(type(model.unet), "forward", counted)
+    sample(model, guidance, two_regions(), steps=steps)
+    monkeypatch.undo()
+    return sizes
+
+
+@pytest.mark.parametrize(
+    ("guidance", "sizes"),
+    [
+        (Guidance(), [2, 2]),
+        (MaskedAttention(fraction=0.5), [1, 2, 2]),
+        (Zest(fraction=0.5), [1, 1, 2]),
+        (PaintWithWords(), [2, 2]),
+        (AttentionSwapping(), [2, 2]),
+        (Chain((Zest(fraction=0.5), PaintWithWords())), [1, 1, 2]),
+        (MultiDiffusion(bootstrap=0.5), [6, 4]),
+    ],
+    ids=str,
+)
+def test_forwards_are_as_few_as_the_method_needs(
+    models: Any, monkeypatch: Any, guidance: Guidance, sizes: list[int]
+) -> None:
+    assert count_forwards(monkeypatch, models("sd1"), guidance, 2) == sizes
+
+
+def test_two_owners_of_the_prediction_are_refused(models: Any) -> None:
+    with pytest.raises(UsageError, match="only one of them"):
+        sample(models("sd1"), Chain((MultiDiffusion(), MultiDiffusion(bootstrap=0.0))), two_regions())
+
+
+def test_a_mask_of_another_shape_is_refused(models: Any) -> None:
+    with pytest.raises(UsageError, match="of another shape than the picture"):
+        sample(models("sd1"), Zest(), [Region(torch.ones(32, 32), "cat")])
+
+
+def test_multidiffusion_with_one_full_region_of_the_same_prompt_is_plain(double: Model) -> None:
+    whole = [Region(torch.ones(8, 12), "cat", prompt=PROMPT)]
+    made = sample(double, MultiDiffusion(bootstrap=0.0), whole)
+    assert torch.allclose(made, sample(double, Guidance(), whole), atol=1e-10)
+
+
+def test_an_unknown_class_is_refused(models: Any) -> None:
+    with pytest.raises(UsageError, match="no one class for the words 'apple'"):
+        sample(models("sd1"), GUIDED["segmenter"], [Region(torch.ones(8, 12), "apple")])
+
+
+def test_segmenter_gradient_is_eq_1(models: Any) -> None:
+    """The noise estimate rises by the noise level times the scaled gradient, in the model's own prediction type."""
+    for kind in ("sd1", "sd2"):
+        model = models(kind)
+        schedule = Schedule("ddim", model.scheduler_config, 4)
+        run, denoiser = begin(model, schedule, [PROMPT], [two_regions()], (8, 12), generators([0]))
+        (member,) = SegmenterGuidance(network=Classes(), scale=2.0).begin(run).members
+        latents, output, gradient = (gaussian((4, 8, 12), generators([seed])) for seed in range(3))
+        step = schedule.steps[1]
+        moved = member.adjust(output, gradient, latents, step, denoiser)
+        rise = schedule.epsilon(latents, moved, step) - schedule.epsilon(latents, output, step)
+        assert torch.allclose(rise, 2 * schedule.level(1)[1] * gradient, atol=1e-5)
+
+
+def test_methods_by_name() -> None:
+    assert type(method("plain")) is Guidance
+    assert method("zest", fraction=0.25) == Zest(fraction=0.25)
+    assert method("zest+paint-with-words") == Chain((Zest(), PaintWithWords()))
+    assert method("zest+paint-with-words", **{"zest.strength": 2.0}) == Chain((Zest(strength=2.0), PaintWithWords()))
+    assert method("zest+paint-with-words", fraction=0.1) == Chain((Zest(fraction=0.1), PaintWithWords(fraction=0.1)))
+    assert set(METHODS) == {
+        "plain",
+        "masked-attention",
+        "attention-swapping",
+        "zest",
+        "paint-with-words",
+        "directed-diffusion",
+        "multidiffusion",
+        "segmenter",
+    }
+
+
+@pytest.mark.parametrize(
+    ("name", "parameters", "says"),
+    [
+        ("masked-atention", {}, "did you mean masked-attention"),
+        ("qqq", {}, "choose from plain"),
+        ("zest+", {}, "There is no method ''"),
+        ("zest", {"strenght": 1}, "did you mean strength"),
+        ("plain", {"alpha": 1}, "it has none"),
+        ("zest", {"paint-with-words.strength": 1}, "has no parameter"),
+        ("masked-attention", {"alpha": -1}, "alpha is -1; give a number of at least 0"),
+        ("masked-attention", {"alpha": float("nan")}, "give a number"),
+        ("masked-attention", {"alpha": "0.1"}, "give a number"),
+        ("masked-attention", {"normalize": "sum"}, "choose one of scale-free, none"),
+        ("masked-attention", {"every": 0}, "of at least 1"),
+        ("zest", {"fraction": 1.2}, "from 0 to 1"),
+        ("multidiffusion", {"bootstrap": -0.1}, "from 0 to 1"),
+    ],
+)
+def test_unknown_names_and_values_are_refused(name: str, parameters: dict[str, Any], says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        method(name, **parameters)

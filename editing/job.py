@@ -31,6 +31,8 @@ class Selection(Frozen):
     white as opacity, or the file's alpha channel. `grow` and `feather` are in photo pixels; `grow` below 0 shrinks.
     """
 
+    model_config = ConfigDict(allow_inf_nan=True)  # segmentation refuses them, and names the photo's size
+
     points: tuple[tuple[float, float], ...] = ()
     labels: tuple[int, ...] = ()
     boxes: tuple[tuple[float, float, float, float], ...] = ()
@@ -41,9 +43,9 @@ class Selection(Frozen):
     fit: Literal["exact", "resize"] = "exact"
     backend: str = "auto"
     fill_holes: bool = False
-    grow: float = 0.0
+    grow: float = Field(0.0, allow_inf_nan=False)
     invert: bool = False
-    feather: float = Field(0.0, ge=0)
+    feather: float = Field(0.0, ge=0, allow_inf_nan=False)
 
 
 POINTING = ("points", "labels", "boxes", "text", "files")

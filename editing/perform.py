@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..diffusion.schedule import scheduler_class
 from ..errors import UsageError
 from ..guidance.base import Guidance
 from ..guidance.chain import Chain
@@ -88,6 +89,7 @@ def perform(
     Raises:
         InlayError: what Photo, segmentation, layouts, models and the editor raise.
     """
+    scheduler_class(job.scheduler)  # refuses a wrong name before the long work
     photo = opened(job, setup) if job.action == "edit" else None
     guidance = chained(DEFAULT if job.methods is None else job.methods)
     places = placed(job, photo, setup.offline)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -42,3 +44,36 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
         return made[kind]
 
     return get
+
+
+@dataclass(frozen=True)
+class Ran:
+    """What the command line answered."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def paths(self) -> list[Path]:
+        return [Path(line) for line in self.out.splitlines()]
+
+
+@pytest.fixture
+def inlay_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+    """Runs the command line `inlay` in this process: arguments -> Ran."""
+    from inlay import cli
+
+    def run(*arguments: object) -> Ran:
+        monkeypatch.setattr(sys, "argv", ["inlay", *(str(argument) for argument in arguments)])
+        capsys.readouterr()
+        try:
+            cli.main()
+            code = 0
+        except SystemExit as end:
+            code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+        return Ran(code, *capsys.readouterr())
+
+    before = signal.getsignal(signal.SIGTERM)
+    yield run
+    signal.signal(signal.SIGTERM, before)

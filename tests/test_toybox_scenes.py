@@ -26,7 +26,7 @@ def test_same_seed_same_scenes() -> None:
 
 
 def test_masks_are_where_the_sprites_are() -> None:
-    """Against the same scenes with invisible sprites: the sprite's colour inside, the bare ground far from all masks."""
+    """Against the same scenes with invisible sprites: the sprite's colour inside, the bare ground far from masks."""
     scenes, bare = renderer()(1, 32), Renderer(WORLD, torch.zeros_like(atlas()))(1, 32)
     assert bare.masks.sum() == 0
     inner = -torch.nn.functional.max_pool2d(-scenes.masks.float(), 5, 1, 2) > 0

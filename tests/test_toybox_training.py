@@ -40,9 +40,9 @@ def test_twenty_steps_lower_the_loss(trained: Path, stage: str) -> None:
 
 
 def test_resume_continues_bit_for_bit(trained: Path, tmp_path: Path) -> None:
-    """A plan of 20 steps, broken off after 7 and resumed by a new process' worth of objects, ends in the same weights."""
+    """A plan of 20 steps, broken off after 7 and resumed by a new process' worth of objects, ends alike."""
 
-    class Broken(Exception):
+    class BrokenError(Exception):
         pass
 
     def stage_of(resume: bool) -> Stage:
@@ -58,9 +58,9 @@ def test_resume_continues_bit_for_bit(trained: Path, tmp_path: Path) -> None:
     def breaks(stage: Stage) -> None:
         if stage.step == 7:
             stage.save()
-            raise Broken
+            raise BrokenError
 
-    with pytest.raises(Broken):
+    with pytest.raises(BrokenError):
         stage_of(False).run(loss, before=breaks)
     resumed = stage_of(True)
     assert resumed.step == 7

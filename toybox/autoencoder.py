@@ -34,7 +34,7 @@ def build(size: int, widths: tuple[int, int, int, int] = (16, 32, 64, 128)) -> A
 def loss(vae: AutoencoderKL, images: Float[Tensor, "b 3 h w"]) -> Tensor:
     """L1 + Laplacian pyramid + squares (of pixels, and of 8×8 means, so that colour comes early) + KL; [-1, 1]."""
     posterior = vae.encode(images).latent_dist
-    decoded = vae.decode(posterior.sample()).sample
+    decoded = vae.decode(posterior.sample()).sample.float()
     error = decoded - images
     squares = 4 * error.square().mean() + 8 * F.avg_pool2d(error, FACTOR).square().mean()
     divergence = posterior.kl().mean() / posterior.mean[0].numel()

@@ -25,6 +25,8 @@ class Denoising:
     batch: int
     levels: Float[Tensor, "1000"]
     empty: Int[Tensor, "tokens"]
+    half: bool
+    """Whether the network computes in bfloat16."""
     dropout: float = 0.1
     grounding: float = 0.05
 
@@ -40,7 +42,7 @@ class Denoising:
         ids = torch.where(dropped[:, None], self.empty.to(device), batch["ids"].long())
         words = batch["words"].float() * ~dropped[:, None, None]
         maps: Maps = []
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=self.half):
             noised = add_noise(clean, noise, self.levels[timesteps]).contiguous(memory_format=torch.channels_last)
             predicted = model(noised, timesteps, ids, maps).float()
         error = (predicted - noise).square().mean()

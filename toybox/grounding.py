@@ -35,12 +35,14 @@ class OpenAttention:
             states.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
             for states in (attn.to_q(hidden_states), attn.to_k(context), attn.to_v(context))
         )
-        if encoder_hidden_states is None or maps is None:
-            mixed = F.scaled_dot_product_attention(query, key, value)
-        else:
-            probabilities = (query @ key.transpose(-1, -2) * attn.scale).softmax(-1)
-            maps.append(probabilities.mean(1))
-            mixed = probabilities @ value
+        with torch.autocast(query.device.type, enabled=False):  # half precision makes its backward pass slow on a CPU
+            query, key, value = query.float(), key.float(), value.float()
+            if encoder_hidden_states is None or maps is None:
+                mixed = F.scaled_dot_product_attention(query, key, value)
+            else:
+                probabilities = (query @ key.transpose(-1, -2) * attn.scale).softmax(-1)
+                maps.append(probabilities.mean(1))
+                mixed = probabilities @ value
         return attn.to_out[0](mixed.transpose(1, 2).flatten(2))
 
 

@@ -49,6 +49,8 @@ class Workshop:
     minutes: float
     steps: int
     init_from: Path | None
+    half: bool = False
+    """Whether the larger networks compute in bfloat16."""
 
     def stage(self, name: str, model: M, share: float, **plan: float) -> Stage[M]:
         """A stage that takes `share` of the minutes, resumed if that is wanted."""
@@ -96,7 +98,9 @@ def learn_pictures(shop: Workshop, stage: Stage[AutoencoderKL]) -> None:
     held_out = renderer(HELD_OUT, 32).images
 
     def loss(model: AutoencoderKL, random: Generator) -> Tensor:
-        return autoencoder.loss(model, crops(random, scenes, photos, batch))
+        pictures = crops(random, scenes, photos, batch)
+        with torch.autocast(renderer.device.type, torch.bfloat16, enabled=shop.half):
+            return autoencoder.loss(model, pictures)
 
     stage.run(loss, lambda stage: f"PSNR {autoencoder.reconstruction(stage.averaged, held_out):.2f} dB")
 
@@ -124,7 +128,7 @@ def train_painter(shop: Workshop, pool: Pool) -> Painter:
         painter.load(shop.init_from)
     stage = shop.stage("unet", painter, recipe.shares[1], learning_rate=recipe.rate, warmup=200, decay=0.25)
     empty = torch.tensor(pool.tokenizer("", padding="max_length").input_ids)
-    loss = Denoising(pool, recipe.batch, noise_levels().to(device), empty)
+    loss = Denoising(pool, recipe.batch, noise_levels().to(device), empty, shop.half)
     held_out = encode(pool.renderer(HELD_OUT, 64), pool.vae, pool.tokenizer)
     held_out = {name: part.to(device) for name, part in held_out.items()}
 
@@ -200,6 +204,7 @@ def main() -> None:
         options.minutes,
         options.steps,
         options.init_from,
+        options.half or device.type == "cuda",
     )
     workers = team.gather(options.out, options.workers, options.rank)
     train(shop, options.stages.split(","))
@@ -239,6 +244,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--workers", type=int, default=1, help="processes that share the work, of --threads each")
     parser.add_argument("--rank", type=int, default=0, help=argparse.SUPPRESS)
+    parser.add_argument("--half", action="store_true", help="bfloat16 on a CPU too; pays where it has avx512_bf16")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoints in --out")
     parser.add_argument("--init-from", type=Path, help="start the UNet from these weights with a fresh optimizer")
     parser.add_argument("--sprites", type=Path, help="one file of decoded sprites, for a machine without npm")

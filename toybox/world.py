@@ -63,7 +63,7 @@ NOUNS: tuple[Noun, ...] = (
     _noun("ball", "26bd", "football"),
     _noun("turtle", "1f422", "tortoise"),
     _noun("snowman", "26c4", plural="snowmen"),
-    _noun("cup", "2615", "mug", colourable=True),
+    _noun("cup", "2615", "mug"),
     _noun("bear", "1f9f8", "teddy"),
     _noun("rocket", "1f680", "spaceship", colourable=True),
     _noun("boat", "26f5", "sailboat"),

@@ -54,12 +54,12 @@ def select(photo: Photo, selection: Selection, *, offline: bool = False) -> Sele
     if selection.files:
         return Selected(tuple(refined(read(file, photo, selection), selection) for file in selection.files))
     found = offered(photo, selection, offline)
-    masks_found = tuple(pick(one, picked(selection.pick)) for one in found)
-    if not all(mask.any() for mask in masks_found):
+    chosen = tuple(pick(one, picked(selection.pick)) for one in found)
+    if not all(mask.any() for mask in chosen):
         raise UsageError(
-            f"{found[0].backend} finds nothing there; point at the middle of the thing, or draw the box closer around it."
+            f"{found[0].backend} finds nothing there; point at the middle of the thing, or draw a closer box."
         )
-    return Selected(tuple(refined(mask, selection) for mask in masks_found), found)
+    return Selected(tuple(refined(mask, selection) for mask in chosen), found)
 
 
 def offered(photo: Photo, selection: Selection, offline: bool) -> tuple[Masks, ...]:

@@ -263,10 +263,8 @@ def make_mask(
         **{name: value for name in ("frame", "max_pixels") if (value := ctx.params[name]) is not None},
     )
     for one in made:
-        say(
-            f"{one.path}: {one.share:.1%} of the photo, by {one.backend or 'file'}"
-            + (f", score {one.score:.2f}" * bool(one.score))
-        )
+        score = "" if one.score is None else f" by {one.backend}, score {one.score:.2f}"
+        say(f"{one.path}: {one.share:.1%} of the photo{score}")
         typer.echo(json.dumps(asdict(one), default=str) if as_json else one.path)
 
 
@@ -407,6 +405,7 @@ def measure(task: Literal["generate", "edit"], options: dict[str, Any]) -> None:
 
 def make(action: Literal["edit", "generate"], options: dict[str, Any]) -> None:
     """Parse, check the outputs, do the job, save its pictures, best first, and report them."""
+    from .diffusion.startup import import_lightly
     from .editing.outputs import Outputs
     from .editing.perform import perform
 
@@ -416,6 +415,7 @@ def make(action: Literal["edit", "generate"], options: dict[str, Any]) -> None:
     outputs = Outputs(options["output"], job.num_images, options["overwrite"], preview, attention)
     outputs.check()
     with progress(options["quiet"], "loading the model") as on_step:
+        import_lightly()
         performed = perform(job, setup_of(options), attention=attention is not None, on_step=on_step)
     written = outputs.save(performed)
     for note in dict.fromkeys([*performed.notes, *(note for one in written for note in one.warnings)]):

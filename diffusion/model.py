@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import pickle
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -354,8 +355,13 @@ def read_weights(folder: Path, allow_pickle: bool) -> dict[str, Tensor]:
         what = "only pickled weights, which are refused" if pickled else "no weights"
         raise ModelError(f"{folder} has {what}; get the model's .safetensors files.")
     weights: dict[str, Tensor] = {}
-    for file in sorted(files) or pickled:
-        weights |= load_safetensors(file) if files else torch.load(file, map_location="cpu", weights_only=True)
+    for file in sorted(files):
+        weights |= load_safetensors(file)
+    for file in [] if files else pickled:
+        try:
+            weights |= torch.load(file, map_location="cpu", weights_only=True)
+        except pickle.UnpicklingError as error:
+            raise ModelError(f"{file} holds more than tensors, so it is refused; get .safetensors files.") from error
     return weights
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-UNUSED = ("accelerate", "peft", "torch._dynamo", "transformers")
+UNUSED = ("accelerate", "peft", "torch._dynamo", "torchvision", "transformers")
 MODULES = ("diffusers.models.unets.unet_2d_condition", "diffusers.models.autoencoders.autoencoder_kl")
 
 

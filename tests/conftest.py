@@ -64,6 +64,9 @@ def inlay_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture
     """Runs the command line `inlay` in this process: arguments -> Ran."""
     from inlay import cli
 
+    # other tests of this process need all of diffusers
+    monkeypatch.setattr("inlay.diffusion.startup.import_lightly", lambda: None)
+
     def run(*arguments: object) -> Ran:
         monkeypatch.setattr(sys, "argv", ["inlay", *(str(argument) for argument in arguments)])
         capsys.readouterr()

@@ -75,10 +75,9 @@ def test_a_folder_loads_as_diffusers_and_transformers_load_it(model_folder, kind
     ours = model.prompts.tokenizers[0]
     padded = theirs(TEXTS, padding="max_length", max_length=16, truncation=True).input_ids
     assert [model.prompts._padded(ours, text) for text in TEXTS] == padded
-    for text in TEXTS[:2]:
-        pieces = ours.encode(text)
-        assert ours.convert_ids_to_tokens(pieces) == theirs.convert_ids_to_tokens(pieces)
-        assert ours.decode(pieces) == theirs.decode(pieces)
+    pieces = ours.encode(TEXTS[0])
+    assert ours.convert_ids_to_tokens(pieces) == theirs.convert_ids_to_tokens(pieces)
+    assert ours.decode(pieces) == theirs.decode(pieces) == TEXTS[0]
 
 
 def test_the_older_vocabulary_and_merges_read_alike(model_folder, tmp_path):
@@ -197,7 +196,7 @@ def test_pickled_weights_load_only_on_request_and_run_nothing(copy):
             return (Path.touch, (mark,))
 
     torch.save({"conv_in.bias": Trap()}, file.with_suffix(".bin"))
-    refused(copy, "cannot be loaded", allow_pickle=True)
+    refused(copy, "holds more than tensors", allow_pickle=True)
     assert not mark.exists()
 
 

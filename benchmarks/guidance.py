@@ -222,6 +222,8 @@ class Witness(TorchFunctionMode):
                 return True
             if func is torch.Tensor.nonzero:
                 return torch.ones(args[0].shape).nonzero()
+            if func is torch.Tensor.cpu:
+                return args[0]
         return func(*args, **(kwargs or {}))
 
 
@@ -341,7 +343,7 @@ def status(name: str) -> int:
 
 def table(shape: str, counts: dict[str, Count], measures: dict[str, Measure], where: str) -> str:
     """One line per method, with ratios to plain sampling in brackets."""
-    lines = [f"{shape}: per image; in brackets the ratio to plain sampling; time and memory on {where or 'nothing'}"]
+    lines = [f"{shape}: per image; in brackets the ratio to plain sampling; time and memory: {where or 'not measured'}"]
     lines.append(
         f"{'method':40}{'forwards':>10}{'backwards':>11}{'TFLOP':>18}{'seconds':>18}{'peak MiB (above weights)':>32}"
     )

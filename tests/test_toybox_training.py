@@ -146,6 +146,11 @@ def test_words_of_the_world_are_one_piece_others_fall_apart(tmp_path: Path) -> N
     assert tokenizer.model_max_length == tokens.LENGTH
 
 
+def test_ids_do_not_depend_on_the_order_of_learning() -> None:
+    words = tokens.corpus()
+    assert tokens.learn(words) == tokens.learn(words[::-1])
+
+
 def test_captions_are_tokenized_as_the_pipeline_does(tmp_path: Path) -> None:
     tokenizer = tokens.build(tmp_path)
     caption = Caption(

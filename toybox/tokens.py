@@ -6,10 +6,11 @@ Any other word falls into subwords. `LENGTH` is short on purpose: padding draws 
 from __future__ import annotations
 
 import json
+from collections import Counter
+from itertools import pairwise
 from pathlib import Path
 
-from tokenizers import Tokenizer, pre_tokenizers, trainers
-from tokenizers.models import BPE
+from tokenizers import pre_tokenizers
 from transformers import CLIPTokenizer
 
 from .captions import NUMBERS
@@ -21,21 +22,40 @@ BOS, EOS = "<|startoftext|>", "<|endoftext|>"
 
 
 def corpus() -> list[str]:
-    """Every word that a caption can hold, then letters and common syllables for words that none holds."""
+    """Every word that a caption of any configuration can hold."""
     names = [form for noun in NOUNS for form in noun.forms]
     phrases = [phrase for ground in (*GROUNDS, PHOTO) for phrase in (ground.name, *ground.phrases)]
     text = " ".join([*names, *phrases, *COLOURS, *NUMBERS.values(), *UNSEEN, *FILLERS])
     return sorted(set(text.replace("-", " ").split()))
 
 
+def learn(words: list[str]) -> list[tuple[str, str]]:
+    """Byte-pair merges until every word is one piece; ties go by the pieces' text, so they are the same every time.
+
+    (The trainer of `tokenizers` breaks ties at random, which swapped the ids of "cat" and "car" between two runs.)
+    """
+    split = [[*word[:-1], word[-1] + "</w>"] for word in words]
+    merges = []
+    while pairs := Counter(pair for pieces in split for pair in pairwise(pieces)):
+        best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+        merges.append(best)
+        split = [_merged(pieces, best) for pieces in split]
+    return merges
+
+
+def _merged(pieces: list[str], pair: tuple[str, str]) -> list[str]:
+    whole: list[str] = []
+    for piece in pieces:
+        if whole and (whole[-1], piece) == pair:
+            whole[-1] += piece
+        else:
+            whole.append(piece)
+    return whole
+
+
 def build(folder: Path) -> CLIPTokenizer:
     """Learns the merges and writes the tokenizer to `folder`."""
-    words = corpus()
-    learner = Tokenizer(BPE(end_of_word_suffix="</w>"))
-    learner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    trainer = trainers.BpeTrainer(vocab_size=4000, min_frequency=1, end_of_word_suffix="</w>", show_progress=False)
-    learner.train_from_iterator(words, trainer)
-    merges = [tuple(merge) for merge in json.loads(learner.to_str())["model"]["merges"]]
+    merges = learn(corpus())
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     pieces = [*letters, *(letter + "</w>" for letter in letters), *dict.fromkeys("".join(merge) for merge in merges)]
     vocabulary = {piece: index for index, piece in enumerate([*pieces, BOS, EOS])}

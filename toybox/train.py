@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,7 @@ import torch.nn.functional as F
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from jaxtyping import Float, UInt8
 from torch import Generator, Tensor, nn
+from transformers import CLIPTokenizer
 
 from ..errors import InlayError
 from . import autoencoder, team, tokens
@@ -223,7 +225,7 @@ def train(shop: Workshop, stages: list[str]) -> None:
     described = json.dumps(describe(shop.recipe.world), indent=1)
     (shop.folder / "weights" / "world.json").write_text(described + "\n")
     if {"pool", "unet"} & set(stages):
-        tokenizer = tokens.build(shop.folder / "tokenizer")
+        tokenizer = tokenizer_of(shop)
         pool = Pool(shop.renderer, vae, tokenizer, shop.folder / "pool", shop.recipe.shard)
     if "pool" in stages:
         for shard in range(shop.recipe.pool // shop.recipe.shard):
@@ -233,6 +235,14 @@ def train(shop: Workshop, stages: list[str]) -> None:
     if "decoder" in stages:
         vae = train_decoder(shop, vae)
         vae.half().save_pretrained(shop.folder / "weights" / "vae")  # type: ignore[no-untyped-call]
+
+
+def tokenizer_of(shop: Workshop) -> CLIPTokenizer:
+    """The one that the weights or the pool at hand were made with, else a new one."""
+    place = shop.folder / "tokenizer"
+    if shop.init_from is not None and not place.exists():
+        shutil.copytree(shop.init_from / "tokenizer", place)
+    return CLIPTokenizer.from_pretrained(place) if place.exists() else tokens.build(place)
 
 
 def arguments() -> argparse.Namespace:

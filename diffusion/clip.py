@@ -67,8 +67,12 @@ class TextEncoder(nn.Module):
         self.end = config["eos_token_id"]
         self.embeddings = nn.ModuleDict(
             {
-                "token_embedding": nn.Embedding(config["vocab_size"], width),
-                "position_embedding": nn.Embedding(config["max_position_embeddings"], width),
+                # without its random start, which on the meta device loads PyTorch's compiler
+                name: nn.Embedding.from_pretrained(torch.empty(config[rows], width))
+                for name, rows in (
+                    ("token_embedding", "vocab_size"),
+                    ("position_embedding", "max_position_embeddings"),
+                )
             }
         )
         self.encoder = nn.ModuleDict(

@@ -20,9 +20,10 @@ SCHEDULER = {
     "prediction_type": "epsilon",
 }
 
-WORDS = (
-    ["a", "an", "the", "red", "green", "big", "small", "and", "on", "with", "photo", "of", "in", "apple", "cup", "cat", "caterpillar", "dog", "grass", "table", "tree", "two"]
-)
+WORDS = [
+    *("a", "an", "the", "red", "green", "big", "small", "and", "on", "with", "photo", "of", "in"),
+    *("apple", "cup", "cat", "caterpillar", "dog", "grass", "table", "tree", "two"),
+]
 
 
 def tokenizer(folder: Path, length: int = 16) -> Any:

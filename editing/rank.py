@@ -58,7 +58,7 @@ class ClipRanker:
         from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
         self.name = f"CLIP {folder}"
-        options = {"local_files_only": offline or Path(folder).is_dir()}
+        options: Any = {"local_files_only": offline or Path(folder).is_dir()}
         try:
             self.model: Any = CLIPModel.from_pretrained(folder, **options).eval()
             self.processor: Any = CLIPImageProcessorPil.from_pretrained(folder, **options)

@@ -157,7 +157,7 @@ def painted(exam: Exam, judge: Segmenter, count: int, out: Path) -> tuple[float,
         for name, guidance in (("plain", None), ("painted", PaintWithWords())):
             regions = [Region(mask.numpy(), word)] if guidance else []
             result = editor.generate(exam.captions[row], regions=regions, guidance=guidance, steps=STEPS, seed=row)
-            image = to_unit(torch.from_numpy(np.asarray(result.images[0])).permute(2, 0, 1)[None])
+            image = to_unit(torch.from_numpy(result.images[0].pixels.copy()).permute(2, 0, 1)[None])
             place = labelled(judge, image)[0] == number
             scores[name].append(float((place & mask).sum() / (place | mask).sum()))
             shown.append(image)

@@ -54,7 +54,7 @@ def _laplacian(error: Float[Tensor, "b 3 h w"]) -> Tensor:
 @torch.no_grad()
 def whiten(vae: AutoencoderKL, images: Float[Tensor, "n 3 h w"], batch: int = 16) -> None:
     """Folds the latents' mean and deviation over `images` (in [-1, 1]) into the two 1×1 convolutions, in place."""
-    latents = torch.cat([vae.encode(part).latent_dist.mean.cpu() for part in images.split(batch)])  # type: ignore[no-untyped-call]
+    latents = torch.cat([vae.encode(part).latent_dist.mean.cpu() for part in images.split(batch)])
     mean, deviation = latents.mean((0, 2, 3)).to(vae.device), latents.std((0, 2, 3)).to(vae.device)
     quant, post = vae.get_submodule("quant_conv"), vae.get_submodule("post_quant_conv")
     assert isinstance(quant, nn.Conv2d)
@@ -78,5 +78,5 @@ def reconstruction(vae: AutoencoderKL, images: Float[Tensor, "b 3 h w"]) -> floa
     """Mean PSNR in dB over `images` in [0, 1]."""
     vae.eval()
     signed = images * 2 - 1
-    decoded = torch.cat([vae.decode(vae.encode(part).latent_dist.mean).sample for part in signed.split(16)])  # type: ignore[no-untyped-call]
+    decoded = torch.cat([vae.decode(vae.encode(part).latent_dist.mean).sample for part in signed.split(16)])
     return float(psnr(decoded, signed).mean())

@@ -86,18 +86,18 @@ class Painter(nn.Module):
 
 def noise_levels() -> Float[Tensor, "1000"]:
     """The share of signal variance at every timestep."""
-    scheduler: Any = DDIMScheduler(**SCHEDULER)  # type: ignore[no-untyped-call]
+    scheduler: Any = DDIMScheduler(**SCHEDULER)
     return scheduler.alphas_cumprod
 
 
 def export(painter: Painter, vae: AutoencoderKL, tokenizer: CLIPTokenizer, folder: Path) -> None:
     """Writes a folder that stock diffusers loads: fp16 in shards up to 15 MB, the text encoder in fp32."""
-    pipeline: Any = StableDiffusionPipeline(  # type: ignore[no-untyped-call]
+    pipeline: Any = StableDiffusionPipeline(
         vae,
         painter.text,
         tokenizer,
         painter.unet,
-        DDIMScheduler(**SCHEDULER),  # type: ignore[no-untyped-call]
+        DDIMScheduler(**SCHEDULER),
         None,
         None,
         requires_safety_checker=False,

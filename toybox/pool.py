@@ -67,7 +67,7 @@ class Pool:
 @torch.no_grad()
 def encode(scenes: Scenes, vae: AutoencoderKL, tokenizer: CLIPTokenizer) -> dict[str, Tensor]:
     """Latents, token ids and mentions of `scenes`, in small types."""
-    latents = torch.cat([vae.encode(part * 2 - 1).latent_dist.mean for part in scenes.images.split(16)])  # type: ignore[no-untyped-call]
+    latents = torch.cat([vae.encode(part * 2 - 1).latent_dist.mean for part in scenes.images.split(16)])
     cover = F.avg_pool2d(scenes.masks.float(), FACTOR)
     count, (height, width) = len(scenes.captions), cover.shape[-2:]
     ids = torch.empty(count, LENGTH, dtype=torch.int16)

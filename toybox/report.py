@@ -100,7 +100,7 @@ def prompts_of(objects: int, count: int) -> tuple[list[str], list[list[int]]]:
 
 @torch.no_grad()
 def labelled(segmenter: Segmenter, images: Float[Tensor, "n 3 h w"]) -> Int[Tensor, "n h w"]:
-    return torch.cat([segmenter(part).argmax(1) for part in images.split(16)])  # type: ignore[no-untyped-call]
+    return torch.cat([segmenter(part).argmax(1) for part in images.split(16)])
 
 
 def found_share(segmenter: Segmenter, images: Float[Tensor, "n 3 h w"], classes: list[list[int]]) -> float:
@@ -137,7 +137,7 @@ def mentions_of(exam: Exam, vae: AutoencoderKL, tokenizer: CLIPTokenizer) -> dic
             cover = torch.stack([mask for other, mask in objects if other == number]).any(0).float()
             masks[row, mention] = torch.nn.functional.avg_pool2d(cover[None], FACTOR)[0]
     with torch.no_grad():
-        latents = torch.cat([vae.encode(part * 2 - 1).latent_dist.mean for part in exam.images.split(16)])  # type: ignore[no-untyped-call]
+        latents = torch.cat([vae.encode(part * 2 - 1).latent_dist.mean for part in exam.images.split(16)])
     return {"latents": latents, "ids": ids, "words": words, "masks": (masks * 255).round().byte()}
 
 
@@ -176,7 +176,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
     exam, out = read_exam(), options.out
-    pipeline = StableDiffusionPipeline.from_pretrained(WEIGHTS)  # type: ignore[no-untyped-call]
+    pipeline = StableDiffusionPipeline.from_pretrained(WEIGHTS)
     pipeline.set_progress_bar_config(disable=True)
     guide, judge = load_segmenter("guide"), load_segmenter("judge")
     vae, count = pipeline.vae, len(judge.classes)

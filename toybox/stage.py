@@ -83,7 +83,7 @@ class Stage(Generic[M]):
                 group["lr"] = self.rate()
             before(self)
             value = loss(self.model, self.random)
-            value.backward()  # type: ignore[no-untyped-call]
+            value.backward()
             numbers = torch.stack([value.detach(), value.new_tensor(self.seconds + lasted)])
             value, seconds = team.average(self.model, numbers).tolist()
             nn.utils.clip_grad_norm_(self.model.parameters(), self.plan.clip)

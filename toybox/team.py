@@ -48,7 +48,7 @@ def average(model: nn.Module, numbers: Tensor) -> Tensor:
     flat = torch.cat([*(gradient.flatten() for gradient in gradients), numbers])
     dist.all_reduce(flat)
     flat /= dist.get_world_size()
-    *parts, numbers = flat.split([*(gradient.numel() for gradient in gradients), len(numbers)])  # type: ignore[no-untyped-call]
+    *parts, numbers = flat.split([*(gradient.numel() for gradient in gradients), len(numbers)])
     for gradient, part in zip(gradients, parts, strict=True):
         gradient.copy_(part.view_as(gradient))
     return numbers

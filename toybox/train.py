@@ -179,7 +179,7 @@ def dirtied(images: Float[Tensor, "b 3 h w"], random: Generator) -> Float[Tensor
 def mean_iou(segmenter: Segmenter, scenes: Scenes) -> float:
     """Mean over the classes that the scenes hold, of intersection over union over all their pixels."""
     segmenter.eval()
-    found = torch.cat([segmenter(part).argmax(1) for part in scenes.images.split(16)])  # type: ignore[no-untyped-call]
+    found = torch.cat([segmenter(part).argmax(1) for part in scenes.images.split(16)])
     count = len(segmenter.classes)
     table = torch.bincount((scenes.classes * count + found).flatten().cpu(), minlength=count**2).view(count, count)
     union = table.sum(0) + table.sum(1) - table.diag()
@@ -234,7 +234,7 @@ def train(shop: Workshop, stages: list[str]) -> None:
         train_painter(shop, pool)
     if "decoder" in stages:
         vae = train_decoder(shop, vae)
-        vae.half().save_pretrained(shop.folder / "weights" / "vae")  # type: ignore[no-untyped-call]
+        vae.half().save_pretrained(shop.folder / "weights" / "vae")
 
 
 def tokenizer_of(shop: Workshop) -> CLIPTokenizer:

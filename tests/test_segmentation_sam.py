@@ -119,26 +119,34 @@ def transformers_folder(request, tmp_path_factory):
     import transformers as t
 
     torch.manual_seed(0)
-    prompts = {"hidden_size": 32, "image_size": SIDE, "patch_size": 8, "mask_input_channels": 4}
+    prompts = {"hidden_size": 32, "image_size": SIDE, "patch_size": 16, "mask_input_channels": 4}
     decoder = {"hidden_size": 32, "mlp_dim": 32, "num_attention_heads": 2, "iou_head_hidden_dim": 32}
     if request.param == "sam":
         vision = t.SamVisionConfig(
             hidden_size=32, output_channels=32, num_hidden_layers=2, num_attention_heads=2, image_size=SIDE,
-            patch_size=8, window_size=3, global_attn_indexes=[1], mlp_dim=32, num_pos_feats=16,
+            patch_size=16, window_size=3, global_attn_indexes=[1], mlp_dim=32, num_pos_feats=16,
         )  # fmt: skip
-        model = t.SamModel(t.SamConfig(vision, {**prompts, "image_embedding_size": 8}, decoder))
+        model = t.SamModel(
+            t.SamConfig(
+                vision_config=vision,
+                prompt_encoder_config={**prompts, "image_embedding_size": 4},
+                mask_decoder_config=decoder,
+            )
+        )
     else:
         hiera = t.Sam2HieraDetConfig(
-            hidden_size=8, num_attention_heads=1, image_size=[SIDE, SIDE], blocks_per_stage=[1, 1, 1, 1],
+            hidden_size=8, num_attention_heads=1, image_size=[SIDE, SIDE], blocks_per_stage=[1, 1, 2, 1],
             embed_dim_per_stage=[8, 16, 32, 64], num_attention_heads_per_stage=[1, 1, 2, 4],
             window_size_per_stage=[2] * 4, window_positional_embedding_background_size=[2, 2],
-            global_attention_blocks=[2],
+            global_attention_blocks=[3],
         )  # fmt: skip
         vision = t.Sam2VisionConfig(
-            hiera, backbone_channel_list=[64, 32, 16, 8], backbone_feature_sizes=[[16, 16], [8, 8], [4, 4]],
-            fpn_hidden_size=32,
+            backbone_config=hiera, backbone_channel_list=[64, 32, 16, 8],
+            backbone_feature_sizes=[[16, 16], [8, 8], [4, 4]], fpn_hidden_size=32,
         )  # fmt: skip
-        model = t.Sam2Model(t.Sam2Config(vision, {**prompts, "patch_size": 16}, decoder))
+        model = t.Sam2Model(
+            t.Sam2Config(vision_config=vision, prompt_encoder_config=prompts, mask_decoder_config=decoder)
+        )
     folder = tmp_path_factory.mktemp(request.param)
     model.eval().save_pretrained(folder)
     return folder

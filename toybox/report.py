@@ -185,7 +185,9 @@ def main() -> None:
     print(f"autoencoder, benchmark scenes: PSNR {reconstruction(vae, exam.images):.2f} dB")
     photos = to_unit(photo_bank(shipped()["size"])[:200])
     if len(photos):
-        print(f"autoencoder, crops of scikit-image's photos: PSNR {reconstruction(vae, photos):.2f} dB")
+        print(
+            f"autoencoder, crops of scikit-image's photos (seen in training): PSNR {reconstruction(vae, photos):.2f} dB"
+        )
     for name, segmenter in (("guide", guide), ("judge", judge)):
         score = intersection_over_union(labelled(segmenter, exam.images), exam.classes, count)
         print(f"segmenter {name}: mIoU {score:.3f}")

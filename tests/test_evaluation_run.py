@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -100,10 +101,17 @@ def test_a_table_end_to_end(editor: Editor, clip: str, dataset: Path, tmp_path: 
     assert Image.open(output / "trade-off.png").size == (840, 600)
 
 
-def test_a_run_goes_on_where_it_was(editor: Editor, clip: str, dataset: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def calls(editor: Editor) -> Iterator[list[int]]:
+    """Grows by one entry with each UNet forward."""
+    counted: list[int] = []
+    hook = editor.model.unet.register_forward_pre_hook(lambda _, inputs: counted.append(1))
+    yield counted
+    hook.remove()
+
+
+def test_a_run_goes_on_where_it_was(editor: Editor, clip: str, dataset: Path, tmp_path: Path, calls: list[int]) -> None:
     output, segmenter = tmp_path / "out", str(tiny_semantic(tmp_path / "segmenter", ["cat", "dog"]))
-    calls: list[int] = []
-    editor.model.unet.register_forward_pre_hook(lambda _, inputs: calls.append(1))
 
     def run(**changes: Any) -> Table:
         calls.clear()

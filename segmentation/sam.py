@@ -17,6 +17,8 @@ STD = np.array([58.395, 57.12, 57.375], np.float32)
 
 _SURE = np.float32(10)  # the size of logits about as large as SAM's own ever are
 
+_NEARBY = np.array([(1, 0), (-1, 0), (0, 1), (0, -1)], np.float32) * 12 / 1024  # of the frame's side
+
 THIS, NOT_THIS, UPPER_LEFT, LOWER_RIGHT = 1, 0, 2, 3  # SAM's point labels; a box is two points
 
 
@@ -109,35 +111,38 @@ class Guess:
 
     @classmethod
     def central_first(
-        cls, logits: Float[np.ndarray, "4 low low"], scores: Float[np.ndarray, "4"], click: Float[np.ndarray, "2"]
+        cls,
+        logits: Float[np.ndarray, "4 low low"],
+        scores: Float[np.ndarray, "4"],
+        nearby: Float[np.ndarray, "n 4 low low"],
+        click: Float[np.ndarray, "2"],
     ) -> "Guess":
-        """A decoder's masks for one click, by predicted IoU times a prior; `click` in cells of the grid.
+        """A decoder's masks for one click, by predicted IoU x centrality^1/2 x stability; `click` in cells of the grid.
 
         A click may mean a part or the whole, and predicted IoU favours neat parts. But people point to the middle of
-        what they mean: centrality is the click's distance to the mask's outline over the largest such distance in it,
-        and its fourth root is a prior that clicks beside the middle bear too. Of each mask only the connected part
-        under the click counts and stays.
+        what they mean: centrality is the click's distance to the mask's outline over the largest such distance in the
+        connected part under it. Stability is the mean IoU with the masks that clicks nearby would give.
         """
         x, y = click.astype(int)
-        kept, ranks = [], []
-        for one, score in zip(logits, scores, strict=True):
-            part, centrality = _part_under(one > 0, x, y)
-            kept.append(np.where(part, one, np.minimum(one, -_SURE)))
-            ranks.append(max(score, 0) * centrality**0.25)
-        order = np.argsort(-np.array(ranks), kind="stable")
-        return cls(np.stack(kept)[order], np.clip(np.array(ranks, np.float32)[order], 0, 1))
+        centrality = np.array([_centrality(one > 0, x, y) for one in logits])
+        stability = np.array(
+            [[masks.iou(one > 0, other > 0) for one, other in zip(logits, others, strict=True)] for others in nearby]
+        ).mean(axis=0)
+        ranks = (np.clip(scores, 0, 1) * np.sqrt(centrality) * stability).astype(np.float32)
+        order = np.argsort(-ranks, kind="stable")
+        return cls(logits[order], ranks[order])
 
 
-def _part_under(mask: Bool[np.ndarray, "h w"], x: int, y: int) -> tuple[Bool[np.ndarray, "h w"], float]:
-    """The connected part at (x, y) and how central the place is in it; all of the mask and 0 where it is outside."""
+def _centrality(mask: Bool[np.ndarray, "h w"], x: int, y: int) -> float:
+    """How central (x, y) is in the connected part under it: 1 in its middle, 0 outside of the mask."""
     import cv2
 
     if not mask[y, x]:
-        return mask, 0.0
+        return 0.0
     _, parts = cv2.connectedComponents(mask.astype(np.uint8))
-    part = parts == parts[y, x]
-    depth = cv2.distanceTransform(np.pad(part, 1).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
-    return part, float(depth[y + 1, x + 1] / depth.max())
+    part = np.pad(parts == parts[y, x], 1).astype(np.uint8)
+    depth = cv2.distanceTransform(part, cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+    return float(depth[y + 1, x + 1] / depth.max())
 
 
 @dataclass(frozen=True)
@@ -156,7 +161,7 @@ class EncodedSam:
         return self.frame.size
 
     def predict(self, prompts: Prompts) -> Masks:
-        """Four candidates, best first; scores are predicted IoUs, for a single click times its prior."""
+        """Four candidates, best first; scores are predicted IoUs, for a single click its rank."""
         points, labels = prompts.points * self.frame.scale, prompts.labels
         if prompts.box is not None:
             return self._in_box(points, labels, prompts.box, prompts.mask)
@@ -172,15 +177,21 @@ class EncodedSam:
         """One click is ambiguous, so its candidates are ranked; each further click refines the mask of those before."""
         key = points.tobytes() + labels.tobytes()
         if key not in self._after:
-            before = self._clicks(points[:-1], labels[:-1]).logits[0] if len(points) > 1 else None
-            logits, scores = self.decode(points, labels, before)
-            cells = points[0] * logits.shape[-1] / self.frame.side
             self._after[key] = (
-                Guess.central_first(self.frame.emptied(logits), scores, cells)
-                if before is None
-                else Guess.single_first(logits, scores)
+                Guess.single_first(*self.decode(points, labels, self._clicks(points[:-1], labels[:-1]).logits[0]))
+                if len(points) > 1
+                else self._one_click(points, labels)
             )
         return self._after[key]
+
+    def _one_click(self, point: Float[np.ndarray, "1 2"], label: Int[np.ndarray, "1"]) -> Guess:
+        """The candidates of a click, ranked; it and four clicks around it are decoded."""
+        logits, scores = self.decode(point, label, None)
+        height, width = self.frame.inner
+        around = np.clip(point + self.frame.side * _NEARBY, 0, np.array([width - 1, height - 1], np.float32))
+        nearby = np.stack([self.frame.emptied(self.decode(other[None], label, None)[0]) for other in around])
+        cell = point[0] * logits.shape[-1] / self.frame.side
+        return Guess.central_first(self.frame.emptied(logits), scores, nearby, cell)
 
     def _in_box(
         self,

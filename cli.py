@@ -437,7 +437,7 @@ SELECTION = {
     "feather": "mask_feather",
 }
 """Which option gives a field of `Selection`."""
-ABSENT = (None, (), [])
+ABSENT: tuple[Any, ...] = (None, (), [])
 
 
 def job_of(action: Literal["edit", "generate"], options: dict[str, Any]) -> "Job":

@@ -259,7 +259,7 @@ class Editor:
                 job,
                 seeds[k],
                 crops=tuple(crop.box for crop in crops),
-                mask_sha256=hashlib.sha256(np.ascontiguousarray(place)).hexdigest(),
+                mask_sha256=hashlib.sha256(place.tobytes()).hexdigest(),
                 changed_pixels=int((image.pixels != picture.pixels).any(-1).sum()),
                 inversion_psnr=psnr,
                 words=said,

@@ -29,8 +29,10 @@ DEFAULT = (Method(name="masked-attention"),)
 """Guidance of a job that names words or regions but no method."""
 
 SAMPLING = ("negative_prompt", "steps", "seed", "num_images", "guidance_scale", "scheduler")
-EDITING = ("strength", "invert", "source_prompt", "shrink", "background", "composite", "feather", "match_colour")
-EDITING += ("context", "split")
+EDITING = (
+    *("strength", "invert", "source_prompt", "shrink", "background", "composite", "feather", "match_colour"),
+    *("context", "split"),
+)
 
 
 @dataclass(frozen=True)

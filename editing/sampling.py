@@ -92,7 +92,9 @@ def inverted(model: Model, job: Job, source: Float[Tensor, "1 c h w"]) -> tuple[
     prompt = model.prompts.encode([job.source_prompt])
     denoiser = Denoiser(model, schedule, prompt, prompt, 1.0, generators([job.seed]))
     trajectory = invert(source, denoiser)
-    plain = Guidance().begin(Run(model, schedule, (job.source_prompt,), ((),), source.shape[-2:], denoiser.generators))
+    plain = Guidance().begin(
+        Run(model, schedule, (job.source_prompt,), ((),), (source.shape[-2], source.shape[-1]), denoiser.generators)
+    )
     back = denoise(trajectory.at[schedule.first], schedule.steps, denoiser, plain)
     return trajectory, round_trip_error(source, back)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any, Literal
 
 import numpy as np
 from jaxtyping import Bool, Float
@@ -64,7 +65,7 @@ def select(photo: Photo, selection: Selection, *, offline: bool = False) -> Sele
 
 def offered(photo: Photo, selection: Selection, offline: bool) -> tuple[Masks, ...]:
     """The segmenter's candidates for each thing that is pointed at."""
-    options = {"backend": selection.backend, "offline": offline}
+    options: Any = {"backend": selection.backend, "offline": offline}
     if selection.text:
         return (segment(photo, text=selection.text, **options),)
     height, width = photo.pixels.shape[:2]
@@ -89,7 +90,7 @@ def picked(name: str) -> Pick:
 def read(file: str, photo: Photo, selection: Selection) -> Mask:
     """A mask file at the photo's size."""
     height, width = photo.pixels.shape[:2]
-    channel = "alpha" if selection.read == "alpha" else "grey"
+    channel: Literal["alpha", "grey"] = "alpha" if selection.read == "alpha" else "grey"
     if selection.read != "opacity":
         return load_mask(file, (height, width), channel=channel, fit=selection.fit)
     load_mask(file, (height, width), fit=selection.fit)  # refuses another size and an empty mask

@@ -48,7 +48,5 @@ def keep_background(
 
 def _ssim(photo: np.ndarray, background: np.ndarray, outside: np.ndarray) -> float:
     window = min(7, *((side - 1) // 2 * 2 + 1 for side in outside.shape))
-    similarity = structural_similarity(  # type: ignore[no-untyped-call]
-        photo, background, channel_axis=-1, win_size=window, full=True
-    )[1]
+    similarity = structural_similarity(photo, background, channel_axis=-1, win_size=window, full=True)[1]
     return float(similarity.mean(axis=-1)[outside].mean())

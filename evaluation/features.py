@@ -103,7 +103,7 @@ class Clip:
         self.name = f"CLIP {Path(model).name}"
         try:
             with quiet_libraries():
-                self.network: Any = CLIPModel.from_pretrained(folder).eval()  # type: ignore[no-untyped-call]
+                self.network: Any = CLIPModel.from_pretrained(folder).eval()
                 self.processor: Any = CLIPProcessor.from_pretrained(folder)
         except (OSError, ValueError) as error:
             raise ModelError(f"{model} is not a CLIP model with its processor; name another.") from error

@@ -80,7 +80,7 @@ class TransformersSegmenter:
         self.name = name
         try:
             with quiet_libraries():
-                self.processor: Any = AutoImageProcessor.from_pretrained(folder)  # type: ignore[no-untyped-call]
+                self.processor: Any = AutoImageProcessor.from_pretrained(folder)
                 config = AutoConfig.from_pretrained(folder)
                 self.semantic = type(config) in AutoModelForSemanticSegmentation._model_mapping
                 family = AutoModelForSemanticSegmentation if self.semantic else AutoModelForUniversalSegmentation

@@ -214,7 +214,7 @@ def _filled(corners: Float[np.ndarray, "n 2"], canvas: tuple[int, int]) -> Mask:
     height, width = canvas
     fine = np.zeros((height * FINE, width * FINE), np.float32)
     columns, rows = (corners * FINE - 0.5).T
-    fine[polygon(rows, columns, fine.shape)] = 1  # type: ignore[no-untyped-call]
+    fine[polygon(rows, columns, fine.shape)] = 1
     return fine.reshape(height, FINE, width, FINE).mean((1, 3))
 
 

@@ -60,12 +60,16 @@ class Ran:
 
 
 @pytest.fixture
-def inlay_command(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
+def inlay_command(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path_factory: pytest.TempPathFactory
+) -> Any:
     """Runs the command line `inlay` in this process: arguments -> Ran."""
     from inlay import cli
 
     # other tests of this process need all of diffusers
     monkeypatch.setattr("inlay.diffusion.startup.import_lightly", lambda: None)
+    # masks come from GrabCut, whatever weights this machine has
+    monkeypatch.setenv("INLAY_CACHE", str(tmp_path_factory.mktemp("cache")))
 
     def run(*arguments: object) -> Ran:
         monkeypatch.setattr(sys, "argv", ["inlay", *(str(argument) for argument in arguments)])

@@ -17,7 +17,7 @@ STD = np.array([58.395, 57.12, 57.375], np.float32)
 
 _SURE = np.float32(10)  # the size of logits about as large as SAM's own ever are
 
-_NEARBY = np.array([(1, 0), (-1, 0), (0, 1), (0, -1)], np.float32) * 12 / 1024  # of the frame's side
+_AROUND = np.array([(0, 0), (1, 0), (-1, 0), (0, 1), (0, -1)], np.float32) * 12 / 1024  # of the frame's side
 
 THIS, NOT_THIS, UPPER_LEFT, LOWER_RIGHT = 1, 0, 2, 3  # SAM's point labels; a box is two points
 
@@ -112,25 +112,28 @@ class Guess:
     @classmethod
     def central_first(
         cls,
-        logits: Float[np.ndarray, "4 low low"],
-        scores: Float[np.ndarray, "4"],
-        nearby: Float[np.ndarray, "n 4 low low"],
-        click: Float[np.ndarray, "2"],
+        logits: Float[np.ndarray, "n 4 low low"],
+        scores: Float[np.ndarray, "n 4"],
+        clicks: Float[np.ndarray, "n 2"],
     ) -> "Guess":
-        """A decoder's masks for one click, by predicted IoU x centrality^1/2 x stability; `click` in cells of the grid.
+        """The masks of the first click; those of the clicks around it help to rank. `clicks` in cells of the grid.
 
         A click may mean a part or the whole, and predicted IoU favours neat parts. But people point to the middle of
-        what they mean: centrality is the click's distance to the mask's outline over the largest such distance in the
-        connected part under it. Stability is the mean IoU with the masks that clicks nearby would give.
+        what they mean: centrality is a click's distance to the mask's outline over the largest such distance in the
+        connected part under it. Stability is the IoU with the masks of the clicks around. The rank is predicted IoU x
+        centrality^1/2 x stability, each the mean over the clicks.
         """
-        x, y = click.astype(int)
-        centrality = np.array([_centrality(one > 0, x, y) for one in logits])
-        stability = np.array(
-            [[masks.iou(one > 0, other > 0) for one, other in zip(logits, others, strict=True)] for others in nearby]
-        ).mean(axis=0)
-        ranks = (np.clip(scores, 0, 1) * np.sqrt(centrality) * stability).astype(np.float32)
+        found = logits > 0
+        centrality = np.mean(
+            [[_centrality(one, *cell) for one in four] for four, cell in zip(found, clicks.astype(int), strict=True)],
+            axis=0,
+        )
+        stability = np.mean(
+            [[masks.iou(*pair) for pair in zip(found[0], four, strict=True)] for four in found[1:]], axis=0
+        )
+        ranks = (scores.mean(axis=0).clip(0, 1) * np.sqrt(centrality) * stability).astype(np.float32)
         order = np.argsort(-ranks, kind="stable")
-        return cls(logits[order], ranks[order])
+        return cls(logits[0, order], ranks[order])
 
 
 def _centrality(mask: Bool[np.ndarray, "h w"], x: int, y: int) -> float:
@@ -186,12 +189,13 @@ class EncodedSam:
 
     def _one_click(self, point: Float[np.ndarray, "1 2"], label: Int[np.ndarray, "1"]) -> Guess:
         """The candidates of a click, ranked; it and four clicks around it are decoded."""
-        logits, scores = self.decode(point, label, None)
         height, width = self.frame.inner
-        around = np.clip(point + self.frame.side * _NEARBY, 0, np.array([width - 1, height - 1], np.float32))
-        nearby = np.stack([self.frame.emptied(self.decode(other[None], label, None)[0]) for other in around])
-        cell = point[0] * logits.shape[-1] / self.frame.side
-        return Guess.central_first(self.frame.emptied(logits), scores, nearby, cell)
+        clicks = np.clip(point + self.frame.side * _AROUND, 0, np.array([width - 1, height - 1], np.float32))
+        clicks[0] = point
+        answers = [self.decode(click[None], label, None) for click in clicks]
+        logits = np.stack([self.frame.emptied(found) for found, _ in answers])
+        cells = clicks * logits.shape[-1] / self.frame.side
+        return Guess.central_first(logits, np.stack([scores for _, scores in answers]), cells)
 
     def _in_box(
         self,

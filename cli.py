@@ -455,8 +455,9 @@ def job_of(action: Literal["edit", "generate"], options: dict[str, Any]) -> "Job
     if "photo" in given:
         given["photo"] = str(given["photo"])
     if action == "edit":
-        given["selection"] = selection_of(options, {} if options["layout"] else before.get("selection") or {})
-        if given["selection"].keys() & set(POINTING):
+        selection = selection_of(options, {} if options["layout"] else before.get("selection") or {})
+        given["selection"] = selection
+        if selection.keys() & set(POINTING):
             before.pop("layout", None)
     fields = {"action": action, **before, **given}
     if fields.get("layout"):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -37,6 +38,10 @@ class Run:
     @property
     def steps(self) -> tuple[Step, ...]:
         return self.schedule.steps
+
+    def advised(self, method: str, parameter: str, fallback: Any) -> Any:
+        """What the model's own defaults say of a parameter that the user left open."""
+        return self.model.defaults.get(method, {}).get(parameter, fallback)
 
     def within(self, step: Step, fraction: float) -> bool:
         """Whether `step` is among the first round(fraction * N) of the run's N steps."""

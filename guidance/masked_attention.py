@@ -103,12 +103,14 @@ class MaskedAttention(Guidance):
     """Masked-attention guidance.
 
     Args:
-        alpha: step length of Eq. 3, >= 0; None takes the paper's 0.08 from scratch and 0.01 while editing.
+        alpha: step length of Eq. 3, >= 0; None takes the model's own advice, else the paper's 0.08 from scratch and 0.01
+            while editing.
         balance: weight of attention outside the region, the paper's lambda, >= 0.
         fraction: share of the steps that are guided, from the first.
         normalize: "scale-free" makes one alpha serve other layer shapes, sizes and numbers of steps; "none" is the
             paper's sum, exactly.
-        layers: "all", or depths and names of cross-attention layers; behind the last one nothing runs.
+        layers: "all", or depths and names of cross-attention layers; None takes the model's own advice, else all. Behind
+            the last one nothing runs.
         every: guide every n-th step only, with an alpha n times as large.
         area: help for regions below a quarter of the picture, 0 (the paper) to 1: what is inside counts
             (0.25 / share of the picture) ** area times.
@@ -119,7 +121,7 @@ class MaskedAttention(Guidance):
     balance: float = 0.5
     fraction: float = 0.3
     normalize: str = "scale-free"
-    layers: Layers = "all"
+    layers: Layers | None = None
     every: int = 1
     area: float = 0.0
     instances: bool = True
@@ -137,7 +139,8 @@ class MaskedAttention(Guidance):
         targets = Targets(run, self.fraction)
         if self.alpha == 0 or targets.idle:
             return None
-        return _Member(self, run, targets, choose(run.model, self.layers))
+        layers = run.advised("masked-attention", "layers", "all") if self.layers is None else self.layers
+        return _Member(self, run, targets, choose(run.model, layers))
 
 
 @dataclass(frozen=True)
@@ -163,8 +166,9 @@ class _Member(Member):
     @property
     def alpha(self) -> float:
         """The step length on the paper's scale of losses, for this run."""
+        name, paper = ("alpha_editing", ALPHA_EDITING) if self.run.editing else ("alpha", ALPHA)
         given = self.method.alpha
-        alpha = (ALPHA_EDITING if self.run.editing else ALPHA) if given is None else given
+        alpha = self.run.advised("masked-attention", name, paper) if given is None else given
         alpha *= self.method.every
         if self.method.normalize == "none":
             return alpha

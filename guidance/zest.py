@@ -74,15 +74,15 @@ class Zest(Guidance):
     Args:
         strength: eta of Eq. 5, >= 0.
         fraction: tau, share of the steps that are guided, from the first.
-        layers: depths and names of cross-attention layers, or "all"; at 512 x 512 the depths 1 and 2 are the paper's
-            32 x 32 and 16 x 16. No gradient runs through what lies behind the last one.
+        layers: depths and names of cross-attention layers, or "all"; None takes the model's own advice, else depths 1 and
+            2, at 512 x 512 the paper's 32 x 32 and 16 x 16. No gradient runs through what lies behind the last one.
         area: help for regions below a quarter of the picture, 0 (the paper) to 1: pixels inside count
             (0.25 / share of the picture) ** area times.
     """
 
     strength: float = 1.0
     fraction: float = 0.5
-    layers: Layers = (1, 2)
+    layers: Layers | None = None
     area: float = 0.0
 
     def __post_init__(self) -> None:
@@ -94,7 +94,7 @@ class Zest(Guidance):
         targets = Targets(run, self.fraction)
         if self.strength == 0 or targets.idle:
             return None
-        layers = choose(run.model, self.layers)
+        layers = choose(run.model, run.advised("zest", "layers", (1, 2)) if self.layers is None else self.layers)
         return _Member(self, run, targets, layers, max(layer.grid(run.size) for layer in layers))
 
 

@@ -103,13 +103,13 @@ class MaskedAttention(Guidance):
     """Masked-attention guidance.
 
     Args:
-        alpha: step length of Eq. 3, >= 0; None takes the model's own advice, else the paper's 0.08 from scratch and 0.01
+        alpha: step length of Eq. 3, >= 0; None takes the model's advice, else the paper's 0.08 from scratch and 0.01
             while editing.
         balance: weight of attention outside the region, the paper's lambda, >= 0.
         fraction: share of the steps that are guided, from the first.
         normalize: "scale-free" makes one alpha serve other layer shapes, sizes and numbers of steps; "none" is the
             paper's sum, exactly.
-        layers: "all", or depths and names of cross-attention layers; None takes the model's own advice, else all. Behind
+        layers: "all", or depths and names of cross-attention layers; None takes the model's advice, else all. Behind
             the last one nothing runs.
         every: guide every n-th step only, with an alpha n times as large.
         area: help for regions below a quarter of the picture, 0 (the paper) to 1: what is inside counts

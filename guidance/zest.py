@@ -74,7 +74,7 @@ class Zest(Guidance):
     Args:
         strength: eta of Eq. 5, >= 0.
         fraction: tau, share of the steps that are guided, from the first.
-        layers: depths and names of cross-attention layers, or "all"; None takes the model's own advice, else depths 1 and
+        layers: depths and names of cross-attention layers, or "all"; None takes the model's advice, else depths 1 and
             2, at 512 x 512 the paper's 32 x 32 and 16 x 16. No gradient runs through what lies behind the last one.
         area: help for regions below a quarter of the picture, 0 (the paper) to 1: pixels inside count
             (0.25 / share of the picture) ** area times.

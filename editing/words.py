@@ -7,83 +7,27 @@ import re
 from ..diffusion.text import Prompts
 from ..errors import UsageError
 
-STOP = frozenset(
-    [
-        "a",
-        "an",
-        "the",
-        "this",
-        "that",
-        "these",
-        "those",
-        "some",
-        "any",
-        "my",
-        "your",
-        "his",
-        "her",
-        "its",
-        "our",
-        "their",
-        "and",
-        "or",
-        "but",
-        "of",
-        "in",
-        "on",
-        "at",
-        "by",
-        "to",
-        "from",
-        "with",
-        "without",
-        "over",
-        "under",
-        "above",
-        "below",
-        "behind",
-        "between",
-        "beside",
-        "near",
-        "into",
-        "onto",
-        "is",
-        "are",
-        "be",
-        "being",
-        "very",
-        "photo",
-        "picture",
-        "image",
-    ]
-)
-"""Words that name no thing."""
-
 JOINTS = frozenset(
     [
-        "and",
-        "or",
-        "of",
-        "in",
-        "on",
-        "at",
-        "by",
-        "from",
-        "with",
-        "without",
-        "over",
-        "under",
-        "above",
-        "below",
-        "behind",
-        "between",
-        "beside",
-        "near",
-        "into",
-        "onto",
+        *("and", "or", "of", "in", "on", "at", "by", "from", "with", "without"),
+        *("over", "under", "above", "below", "behind", "between", "beside", "near", "into", "onto"),
     ]
 )
 """Words after which another noun phrase begins."""
+
+OPENERS = frozenset(
+    [
+        *("a", "an", "the", "this", "that", "these", "those", "some", "any"),
+        *("my", "your", "his", "her", "its", "our", "their"),
+        *("but", "to", "is", "are", "be", "being", "very", "photo", "picture", "image"),
+    ]
+)
+"""Words that may stand before a noun phrase and name no thing."""
+
+STOP = JOINTS | OPENERS
+"""Words that name no thing."""
+
+WORD = re.compile(r"[^\s,.;:!?]+")
 
 
 def default_words(prompt: str) -> str | None:
@@ -91,8 +35,8 @@ def default_words(prompt: str) -> str | None:
 
     "a big red apple" gives "big red apple"; "an apple and a cup" gives None.
     """
-    words = re.findall(r"[^\s,.;:!?]+", prompt)
-    while words and words[0].lower() in STOP - JOINTS:
+    words = WORD.findall(prompt)
+    while words and words[0].lower() in OPENERS:
         words = words[1:]
     if not words or any(word.lower() in STOP for word in words) or "," in prompt.strip(" ,."):
         return None
@@ -101,7 +45,7 @@ def default_words(prompt: str) -> str | None:
 
 def content_words(prompt: str) -> tuple[str, ...]:
     """The prompt's words that are no stop words, in order, each once."""
-    words = re.findall(r"[^\s,.;:!?]+", prompt)
+    words = WORD.findall(prompt)
     return tuple(dict.fromkeys(word for word in words if word.lower() not in STOP))
 
 

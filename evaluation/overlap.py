@@ -6,12 +6,13 @@ pixels, so that spilling there is free, and averages in a class that nobody aske
 is not averaged in, whatever was predicted.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
 import numpy as np
 from jaxtyping import Bool, Int
+from scipy.ndimage import label
 
 from ..errors import UsageError
 
@@ -33,6 +34,22 @@ class Overlap:
 def class_overlap(predicted: Bool[np.ndarray, "h w"], asked: Bool[np.ndarray, "h w"]) -> Overlap:
     """How a class that was asked for in `asked` (not empty) overlaps with where it was found."""
     return Overlap(int((predicted & asked).sum()), int((predicted | asked).sum()))
+
+
+COVERED = 0.5
+"""Share of an instance's mask that its class must cover for the instance to count as there."""
+
+
+def kept_apart(found: Bool[np.ndarray, "h w"], masks: Sequence[Bool[np.ndarray, "h w"]]) -> bool:
+    """Whether instances of one class are objects of their own.
+
+    Each mask is at least half covered by the class, and mostly by another connected part (4-neighbourhood) of it than
+    any other mask.
+    """
+    parts = label(found)[0]
+    inside = [np.bincount(parts[mask])[1:] for mask in masks]
+    covered = all(counts.sum() >= COVERED * mask.sum() for counts, mask in zip(inside, masks, strict=True))
+    return covered and len({int(counts.argmax()) for counts in inside}) == len(masks)
 
 
 def pooled_iou(images: Iterable[Mapping[ClassT, Overlap]]) -> dict[ClassT, float]:

@@ -53,13 +53,16 @@ class Scene:
     def masks(self) -> list[Bool[np.ndarray, "h w"]]:
         return [placement.segment.mask for placement in self.placements]
 
+    def instances(self) -> dict[str, list[Bool[np.ndarray, "h w"]]]:
+        """The masks of a class's places, one by one."""
+        masks: dict[str, list[Bool[np.ndarray, "h w"]]] = {}
+        for placement in self.placements:
+            masks.setdefault(placement.segment.category, []).append(placement.segment.mask)
+        return masks
+
     def class_masks(self) -> dict[str, Bool[np.ndarray, "h w"]]:
         """The masks of a class's places, merged: what a perfect segmentation of a perfect image says."""
-        masks: dict[str, Bool[np.ndarray, "h w"]] = {}
-        for placement in self.placements:
-            category, mask = placement.segment.category, placement.segment.mask
-            masks[category] = masks[category] | mask if category in masks else mask
-        return masks
+        return {category: np.logical_or.reduce(masks) for category, masks in self.instances().items()}
 
 
 class _UnsuitedError(Exception):

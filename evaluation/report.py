@@ -10,6 +10,7 @@ from typing import Any
 from .estimates import Estimate
 from .pictures import save_sheets, save_trade_off
 from .protocols import Scene
+from .scoring import FOUND
 from .summary import Difference, Row, System, Table
 
 
@@ -34,6 +35,8 @@ def _images(systems: Mapping[str, System]) -> list[dict[str, Any]]:
             "scene": image.score.scene,
             "seed": image.score.seed,
             "miou": image.score.miou,
+            "recall": image.score.recall,
+            "apart": image.score.apart,
             "class_iou": {category: overlap.iou for category, overlap in image.score.overlaps.items()},
             "clip_score": image.score.clip_score,
             "background": asdict(image.score.background) if image.score.background else None,
@@ -59,6 +62,8 @@ COLUMNS: Mapping[str, Callable[[Row], str | None]] = {
     "mIoU ± deviation": lambda row: f"{row.miou.mean:.3f} ± {row.miou.deviation:.3f}",
     "95 % interval": lambda row: _interval(row.miou),
     "pooled mIoU": lambda row: f"{row.pooled_miou:.3f}",
+    "classes found": lambda row: f"{row.recall:.1%}",
+    "instances apart": lambda row: None if row.apart is None else f"{row.apart:.1%}",
     "Fréchet distance": lambda row: _number(row.frechet, 2),
     "CLIP score": lambda row: _number(row.clip_score, 1),
     "background PSNR (dB)": lambda row: _number(row.psnr, 1),
@@ -79,8 +84,11 @@ def markdown(table: Table, plot: bool = False) -> str:
         _rows(table.rows),
         "mIoU: the mean over scenes of the mean over their classes, spill counted, with its standard deviation over "
         "scenes and a bootstrap interval over scenes; pooled mIoU: pixels pooled per class over all images, then the "
-        f"mean over classes. The Fréchet distance compares {facts['features']} features with those of the dataset's "
-        "own images. A UNet evaluation is one forward of one image; backward passes are not counted.",
+        f"mean over classes. Classes found: the share of the classes asked for that cover at least {FOUND:.0%} of the "
+        "image, wherever. Instances apart: of the images with several instances of a class, those in which each is at "
+        "least half covered by its class, by a connected part of its own. The Fréchet distance compares "
+        f"{facts['features']} features with those of the dataset's own images. A UNet evaluation is one forward of one "
+        "image; backward passes are not counted.",
         "## Differences in mIoU\n\nRow minus column over the scenes that both have; bold where the 95 % interval "
         "excludes 0.\n\n" + _difference_matrix([row.method for row in table.rows], table.differences),
         "## IoU per class (pooled)\n\n" + _classes(table.rows),

@@ -59,7 +59,7 @@ def evaluate(
         folders: systems by name that are scored by a folder of images made elsewhere, named as the dataset's.
         editor: what makes the images; default the embedded model.
         protocol: see `inlay.evaluation.protocols`; default `all` to generate and `same` to edit.
-        segmenter: `judge`, a transformers model by id or folder, or a folder of label maps.
+        segmenter: toybox's `judge` or `guide`, a transformers model by id or folder, or a folder of label maps.
         features: the network of the Fréchet distance: `judge`, `inception`, `clip`, or a CLIP model by id or folder.
         clip: the model of the CLIP score, which is left out where its weights are not at hand.
         limit: how many scenes at most, chosen at random but always the same; a larger limit includes a smaller's.

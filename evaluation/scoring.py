@@ -11,18 +11,27 @@ from PIL import Image
 from ..errors import PhotoError
 from .background import BackgroundFidelity, background_fidelity, keep_background
 from .features import Clip, FeatureNetwork, Lpips
-from .overlap import Overlap, class_overlap
+from .overlap import Overlap, class_overlap, kept_apart
 from .protocols import Scene
 from .segmenters import Segmenter
+
+FOUND = 0.01
+"""Share of an image that a class must cover to count as found in it."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """What was measured on one image; None where a metric does not apply or its weights are not at hand."""
+    """What was measured on one image; None where a metric does not apply or its weights are not at hand.
+
+    `recall`: the share of the classes asked for that were found anywhere; `apart`: whether the instances of each class
+    that was asked for more than once are objects of their own.
+    """
 
     scene: str
     seed: int
     overlaps: Mapping[str, Overlap]
+    recall: float
+    apart: bool | None
     features: Float[np.ndarray, " d"]
     clip_score: float | None = None
     background: BackgroundFidelity | None = None
@@ -51,11 +60,15 @@ class Scorer:
     def __call__(self, scene: Scene, seed: int, image: UInt8[np.ndarray, "h w 3"], file: str) -> Score:
         """Score an image, named `file` where label maps are looked up; of an edit, its background too."""
         labels = self.segmenter.label(image, file)
+        found = classes_found(labels, scene.class_masks(), self.segmenter.classes)
+        groups = [(found[category], masks) for category, masks in scene.instances().items() if len(masks) > 1]
         background, lpips = self._background(scene, image) if self.edit else (None, None)
         return Score(
             scene.name,
             seed,
-            class_overlaps(labels, scene.class_masks(), self.segmenter.classes),
+            {category: class_overlap(found[category], mask) for category, mask in scene.class_masks().items()},
+            float(np.mean([where.mean() >= FOUND for where in found.values()])),
+            all(kept_apart(where, masks) for where, masks in groups) if groups else None,
             self.network.features(image),
             self.clip.score(image, scene.prompt) if self.clip else None,
             background,
@@ -68,15 +81,15 @@ class Scorer:
         return background_fidelity(photo, edited, mask), lpips
 
 
-def class_overlaps(
+def classes_found(
     labels: Int[np.ndarray, "h w"], masks: Mapping[str, Bool[np.ndarray, "H W"]], ids: Mapping[str, int]
-) -> dict[str, Overlap]:
-    """The overlap of each asked class with its masks; the label map is brought to their size by nearest neighbour."""
-    overlaps = {}
+) -> dict[str, Bool[np.ndarray, "H W"]]:
+    """Where each asked class is in the label map, which is brought to the masks' size by nearest neighbour."""
+    found = {}
     for category, mask in masks.items():
-        found = Image.fromarray(labels == ids[category.lower()]).resize(mask.shape[::-1], Image.Resampling.NEAREST)
-        overlaps[category] = class_overlap(np.asarray(found), mask)
-    return overlaps
+        where = Image.fromarray(labels == ids[category.lower()])
+        found[category] = np.asarray(where.resize(mask.shape[::-1], Image.Resampling.NEAREST))
+    return found
 
 
 def open_image(file: Path) -> UInt8[np.ndarray, "h w 3"]:

@@ -1,6 +1,6 @@
 """What says where things are in an image that was made: a label map per image.
 
-The toybox `judge`, any transformers model for semantic, instance or panoptic segmentation, or maps made elsewhere.
+toybox's own, any transformers model for semantic, instance or panoptic segmentation, or maps made elsewhere.
 """
 
 from collections.abc import Mapping
@@ -36,27 +36,27 @@ class Segmenter(Protocol):
 
 
 def load_segmenter(name: str, categories: Mapping[str, int]) -> Segmenter:
-    """`judge`, a folder of label maps (ids as in the dataset's `categories`), or a transformers model by id or folder.
+    """`judge` or `guide` of toybox, a folder of label maps (ids as in the dataset's `categories`), or a transformers
+    model by id or folder.
 
     Raises ModelError if weights are missing or of another kind.
     """
-    if name == "judge":
-        return Judge()
+    if name in ("judge", "guide"):
+        return ToyboxSegmenter(name)
     folder = Path(name)
     if folder.is_dir() and not (folder / "config.json").is_file():
         return LabelMaps(folder, categories)
     return TransformersSegmenter(name)
 
 
-class Judge:
-    """The toybox's segmenter for reports."""
+class ToyboxSegmenter:
+    """One of toybox's own: the judge, for reports, or the guide, for what must not be chosen by the judge."""
 
-    name = "judge"
-
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
         from ..toybox.segmenter import load_segmenter as load_toybox_segmenter
 
-        self.network = load_toybox_segmenter("judge")
+        self.name = name
+        self.network = load_toybox_segmenter(name)
         self.classes = {name: index for index, name in enumerate(self.network.classes) if index > 0}
 
     def label(self, image: UInt8[np.ndarray, "h w 3"], file: str) -> Int[np.ndarray, "h w"]:

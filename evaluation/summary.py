@@ -46,7 +46,8 @@ class Row:
     """A method's line of the table.
 
     `miou`: over scenes, each the mean over its classes (and seeds); `pooled_miou`: the mean of `class_iou`, whose
-    pixels are pooled over all images; `frechet`: None where there are too few images.
+    pixels are pooled over all images; `apart`: the share of images with several instances of a class in which they are
+    kept apart; `frechet`: None where there are too few images.
     """
 
     method: str
@@ -54,6 +55,8 @@ class Row:
     miou: Estimate
     pooled_miou: float
     class_iou: Mapping[str, float]
+    recall: float
+    apart: float | None
     frechet: float | None
     clip_score: float | None
     psnr: float | None
@@ -108,6 +111,8 @@ def _row(name: str, system: System, reference: Float[np.ndarray, "n d"] | None) 
         estimate(list(system.scene_scores().values())),
         fmean(class_iou.values()),
         class_iou,
+        fmean(score.recall for score in scores),
+        _mean([score.apart for score in scores]),
         _frechet(reference, _features(system)),
         _mean([score.clip_score for score in scores]),
         _mean([background.psnr for background in backgrounds]),

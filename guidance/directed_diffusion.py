@@ -4,7 +4,8 @@ through Attention Guidance" (AAAI 2024; arXiv 2302.13153), the direct edit of at
 In the first steps the attention to a region's words, and to some of the padding behind the prompt, gains a Gaussian
 inside the region's bounding box and is weakened outside. Width (half the box's sides), strength (1), the factor outside
 (0.01) and the number of steps (10 of 50) and of trailing tokens (10) are the authors'. Their code adds the Gaussian as
-a density over cells, which vanishes on large grids; here its peak is 1, so that it means the same at every layer.
+a density over cells, which vanishes on large grids; here the peaks of a region's columns sum to 1, so that it means the
+same at every layer and for any number of columns.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from torch import Tensor
 from ..diffusion.attention import Layer
 from ..diffusion.denoiser import Request
 from ..diffusion.schedule import Step
+from .attention_swapping import sizes
 from .base import Guidance, Member, Run
 from .checks import number, share
 from .layers import Layers, choose
@@ -36,10 +38,11 @@ def direct_attention(
 ) -> Float[Tensor, "heads h w tokens"]:
     """Columns of the words plus a Gaussian inside the bounding boxes of the masks, times `factor` outside all of them.
 
-    A word of several regions gets the largest of their Gaussians.
+    A region's strength is shared by its words. A word of several regions gets the largest of their Gaussians.
     """
     tokens = probabilities.shape[-1]
-    gain = assign(gaussians(masks).to(probabilities) * strength[:, None, None].to(probabilities), words, tokens)
+    heights = strength[:, None, None].to(probabilities) / sizes(words, probabilities.device)
+    gain = assign(gaussians(masks).to(probabilities) * heights, words, tokens)
     return lift(probabilities[None], gain[None], marked(words, tokens, probabilities.device)[None], factor)[0]
 
 
@@ -77,38 +80,42 @@ class DirectedDiffusion(Guidance):
         strength: of the Gaussian, the paper's c_g, > 0 (0 is off).
         factor: of attention to the words outside their boxes, 0 to 1.
         fraction: share of the steps that are edited, from the first.
-        trailing: how many tokens behind the prompt's words are edited along with each region's words.
+        trailing: how many tokens behind the prompt's words are edited along with each region's words; None takes the
+            model's advice, else the authors' 10.
         layers: "all", or depths and names of cross-attention layers.
     """
 
     strength: float = 1.0
     factor: float = 0.01
     fraction: float = 0.2
-    trailing: int = 10
+    trailing: int | None = None
     layers: Layers = "all"
 
     def __post_init__(self) -> None:
         number(self, "strength", self.strength, 0)
         share(self, "factor", self.factor)
         share(self, "fraction", self.fraction)
-        number(self, "trailing", self.trailing, 0)
+        if self.trailing is not None:
+            number(self, "trailing", self.trailing, 0)
 
     def member(self, run: Run) -> Member | None:
         targets = Targets(run, self.fraction)
         if self.strength == 0 or targets.idle:
             return None
         layers = frozenset(layer.name for layer in choose(run.model, self.layers))
+        count = run.advised("directed-diffusion", "trailing", 10) if self.trailing is None else self.trailing
         trailing = {
-            id(place): self._trailing(run, prompt)
+            id(place): _trailing(run, prompt, count)
             for prompt, places in zip(run.prompts, run.places, strict=True)
             for place in places
         }
         return _Member(self, targets, layers, trailing)
 
-    def _trailing(self, run: Run, prompt: str) -> tuple[int, ...]:
-        """The first tokens behind the prompt's words: the end mark and padding."""
-        first = min(len(run.model.prompts.pieces(prompt)), run.model.prompts.limit) + 1
-        return tuple(range(first, min(first + self.trailing, run.model.prompts.limit + 2)))
+
+def _trailing(run: Run, prompt: str, count: int) -> tuple[int, ...]:
+    """The first tokens behind the prompt's words: the end mark and padding."""
+    first = min(len(run.model.prompts.pieces(prompt)), run.model.prompts.limit) + 1
+    return tuple(range(first, min(first + count, run.model.prompts.limit + 2)))
 
 
 @dataclass(frozen=True)
@@ -136,9 +143,9 @@ class _Member(Member):
         return [place.tokens + self.trailing[id(place)] for place in places]
 
     def _gain(self, tokens: int, places: Sequence[Place], grid: tuple[int, int]) -> Float[Tensor, "h w tokens"]:
-        heights = self.method.strength * self.targets.weights(places)
-        boxes = gaussians(self.targets.masks(places, grid, binary=True) > 0)
-        return assign(boxes.to(heights) * heights[:, None, None], self._words(places), tokens)
+        boxes, words = gaussians(self.targets.masks(places, grid, binary=True) > 0), self._words(places)
+        heights = self.method.strength * self.targets.weights(places)[:, None, None] / sizes(words, boxes.device)
+        return assign(boxes.to(heights) * heights, words, tokens)
 
     def _marked(self, tokens: int, places: Sequence[Place], _: None) -> Bool[Tensor, " tokens"]:
         return marked(self._words(places), tokens, self.targets.device)

@@ -2,8 +2,8 @@
 Text-to-Image Generation" (Endo, The Visual Computer, 2023).
 
 Before a step's prediction the latents move down the gradient of a loss that wants the attention of a region's words
-inside its mask and not outside. Beyond the paper: a scale-free loss, chosen layers, every n-th step, help for small
-regions, and regions that share a word kept apart.
+inside its mask and not outside. Beyond the paper: scale-free losses and steps, chosen layers, every n-th step, help for
+small regions, and regions that share a word kept apart.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from .checks import choice, number, share
 from .layers import Layers, choose
 from .regions import Place, membership
 from .targets import Targets
+from .zest import unit
 
 REFERENCE = 44.0625
 """Sum over SD 2's cross-attention layers of heads x cells, per latent cell, at 512 x 512: what the paper's alpha is
@@ -30,6 +31,9 @@ tuned for."""
 
 ALPHA, ALPHA_EDITING = 0.08, 0.01
 """The paper's guidance scales: from scratch, and with Blended Latent Diffusion."""
+
+UNIT_ALPHA, UNIT_ALPHA_EDITING = 0.4, 0.05
+"""The same for unit steps, chosen on the embedded model."""
 
 
 def masked_attention_loss(
@@ -104,11 +108,13 @@ class MaskedAttention(Guidance):
 
     Args:
         alpha: step length of Eq. 3, >= 0; None takes the model's advice, else the paper's 0.08 from scratch and 0.01
-            while editing.
+            while editing (0.4 and 0.05 for unit steps).
         balance: weight of attention outside the region, the paper's lambda, >= 0.
         fraction: share of the steps that are guided, from the first.
-        normalize: "scale-free" makes one alpha serve other layer shapes, sizes and numbers of steps; "none" is the
-            paper's sum, exactly.
+        normalize: how far alpha goes. "none" is the paper's sum, exactly; "scale-free" makes one alpha serve other
+            layer shapes, sizes and numbers of steps; "unit" takes ZestGuide's step (Couairon et al. 2023, Eq. 5),
+            alpha times the noise level along the gradient divided by its largest element, and so serves models whose
+            attention is sharper or softer too. None takes the model's advice, else "scale-free".
         layers: "all", or depths and names of cross-attention layers; None takes the model's advice, else all. Behind
             the last one nothing runs.
         every: guide every n-th step only, with an alpha n times as large.
@@ -120,7 +126,7 @@ class MaskedAttention(Guidance):
     alpha: float | None = None
     balance: float = 0.5
     fraction: float = 0.3
-    normalize: str = "scale-free"
+    normalize: str | None = None
     layers: Layers | None = None
     every: int = 1
     area: float = 0.0
@@ -131,7 +137,8 @@ class MaskedAttention(Guidance):
             number(self, "alpha", self.alpha, 0)
         number(self, "balance", self.balance, 0)
         share(self, "fraction", self.fraction)
-        choice(self, "normalize", self.normalize, ("scale-free", "none"))
+        if self.normalize is not None:
+            choice(self, "normalize", self.normalize, ("scale-free", "none", "unit"))
         number(self, "every", self.every, 1)
         share(self, "area", self.area)
 
@@ -139,8 +146,19 @@ class MaskedAttention(Guidance):
         targets = Targets(run, self.fraction)
         if self.alpha == 0 or targets.idle:
             return None
+        advised = run.advised("masked-attention", "normalize", "scale-free")
+        normalize = advised if self.normalize is None else self.normalize
         layers = run.advised("masked-attention", "layers", "all") if self.layers is None else self.layers
-        return _Member(self, run, targets, choose(run.model, layers))
+        return _Member(self, run, targets, choose(run.model, layers), normalize, self._alpha(run, normalize, advised))
+
+    def _alpha(self, run: Run, normalize: str, advised: str) -> float:
+        """The step length that is given, else the model's advice if it is meant for `normalize`, else the paper's."""
+        if self.alpha is not None:
+            return self.alpha
+        defaults = (UNIT_ALPHA, UNIT_ALPHA_EDITING) if normalize == "unit" else (ALPHA, ALPHA_EDITING)
+        name = "alpha_editing" if run.editing else "alpha"
+        fallback = defaults[run.editing]
+        return run.advised("masked-attention", name, fallback) if normalize == advised else fallback
 
 
 @dataclass(frozen=True)
@@ -149,6 +167,8 @@ class _Member(Member):
     run: Run
     targets: Targets
     layers: tuple[Layer, ...]
+    normalize: str
+    alpha: float
 
     def refine(self, latents: Tensor, step: Step, denoiser: Denoiser, request: Request) -> Float[Tensor, "b c h w"]:
         active = self.targets.active(step)
@@ -161,19 +181,22 @@ class _Member(Member):
             self.layers,
             self.targets.columns,
         )
-        return latents - self.alpha * denoiser.gradient(latents, step, loss, request)
+        gradient = denoiser.gradient(latents, step, loss, request)
+        if self.normalize == "unit":
+            gradient = self.run.schedule.level(step.index)[1] * unit(gradient)
+        return latents - self.length * gradient
 
     @property
-    def alpha(self) -> float:
-        """The step length on the paper's scale of losses, for this run."""
-        name, paper = ("alpha_editing", ALPHA_EDITING) if self.run.editing else ("alpha", ALPHA)
-        given = self.method.alpha
-        alpha = self.run.advised("masked-attention", name, paper) if given is None else given
-        alpha *= self.method.every
-        if self.method.normalize == "none":
-            return alpha
+    def length(self) -> float:
+        """Alpha for this run's number of steps, layers and size."""
+        length = self.alpha * self.method.every
+        if self.normalize == "none":
+            return length
+        length *= 50 / self.run.schedule.count
+        if self.normalize == "unit":
+            return length
         cells = sum(layer.heads * layer.grid(self.run.size)[0] * layer.grid(self.run.size)[1] for layer in self.layers)
-        return alpha * REFERENCE * self.run.size[0] * self.run.size[1] / cells * 50 / self.run.schedule.count
+        return length * REFERENCE * self.run.size[0] * self.run.size[1] / cells
 
     def _sample(self, maps: Maps, sample: int, places: Sequence[Place]) -> Float[Tensor, ""]:
         total = next(iter(maps.layers.values())).new_zeros(())

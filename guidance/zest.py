@@ -67,6 +67,12 @@ def joined(masks: Float[Tensor, "regions H W"], words: Sequence[Sequence[int]]) 
     return (masks[None] * same[:, :, None, None].to(masks)).amax(dim=1)
 
 
+def unit(gradient: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
+    """Each sample's gradient divided by its largest absolute element (Eq. 5); a zero gradient stays zero."""
+    largest = gradient.abs().amax(dim=(1, 2, 3), keepdim=True)
+    return gradient / torch.where(largest > 0, largest, torch.ones_like(largest))
+
+
 @dataclass(frozen=True)
 class Zest(Guidance):
     """ZestGuide.
@@ -120,10 +126,8 @@ class _Member(Member):
         return Request(losses=(loss,))
 
     def settle(self, latents: Tensor, gradient: Tensor, step: Step, denoiser: Denoiser) -> Float[Tensor, "b c h w"]:
-        """Eq. 5; a zero gradient moves nothing."""
-        largest = gradient.abs().amax(dim=(1, 2, 3), keepdim=True)
-        unit = gradient / torch.where(largest > 0, largest, torch.ones_like(largest))
-        return latents - self.method.strength * self.run.schedule.level(step.index)[1] * unit
+        """Eq. 5."""
+        return latents - self.method.strength * self.run.schedule.level(step.index)[1] * unit(gradient)
 
     def _sample(self, maps: Maps, sample: int, places: Sequence[Place]) -> Float[Tensor, ""]:
         layers = [maps.layers[layer.name][sample] for layer in self.layers]

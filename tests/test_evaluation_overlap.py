@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from inlay.errors import UsageError
 from inlay.evaluation import mean_iou
-from inlay.evaluation.overlap import Overlap, class_overlap, pooled_iou
+from inlay.evaluation.overlap import Overlap, class_overlap, kept_apart, pooled_iou
 from torch import from_numpy
 from torchmetrics.functional.classification import multiclass_jaccard_index
 
@@ -85,3 +85,19 @@ def test_bad_maps_are_refused() -> None:
         mean_iou(ASKED, ASKED[:, :3])
     with pytest.raises(UsageError, match="nothing to score"):
         mean_iou(ASKED, np.zeros_like(ASKED))
+
+
+def test_two_instances_are_kept_apart_by_a_gap() -> None:
+    masks = [np.array([[1, 1, 0, 0, 0]], bool), np.array([[0, 0, 0, 1, 1]], bool)]
+    assert kept_apart(np.array([[1, 1, 0, 1, 1]], bool), masks)
+    assert kept_apart(np.array([[1, 0, 0, 0, 1]], bool), masks)  # half of each is covered
+    assert not kept_apart(np.array([[1, 1, 1, 1, 1]], bool), masks)  # one object over both
+    assert not kept_apart(np.array([[1, 1, 0, 0, 0]], bool), masks)  # the second is missing
+    assert not kept_apart(np.array([[0, 0, 0, 0, 0]], bool), masks)
+
+
+def test_an_instance_belongs_to_the_part_that_covers_most_of_it() -> None:
+    masks = [np.array([[1, 1, 1, 1, 0, 0, 0, 0]], bool), np.array([[0, 0, 0, 0, 1, 1, 1, 1]], bool)]
+    assert kept_apart(np.array([[1, 1, 1, 0, 1, 1, 1, 1]], bool), masks)
+    assert kept_apart(np.array([[1, 1, 0, 1, 1, 1, 1, 1]], bool), masks)  # the second part reaches into the first
+    assert not kept_apart(np.array([[1, 0, 1, 1, 1, 1, 1, 1]], bool), masks)  # and takes most of it

@@ -377,7 +377,7 @@ def test_editing_has_a_milder_default(models: Any) -> None:
     run, _ = begin(model, schedule, [PROMPT], [two_regions()], (8, 12), generators([0]))
     scratch = MaskedAttention(normalize="none").begin(run).members[0]
     edit = MaskedAttention(normalize="none").begin(replace(run, editing=True)).members[0]
-    assert (scratch.alpha, edit.alpha) == (0.08, 0.01)  # type: ignore[attr-defined]
+    assert (scratch.length, edit.length) == (0.08, 0.01)  # type: ignore[attr-defined]
 
 
 def test_the_scale_free_loss_is_the_papers_at_its_shape(models: Any) -> None:
@@ -389,7 +389,37 @@ def test_the_scale_free_loss_is_the_papers_at_its_shape(models: Any) -> None:
     model = replace(models("sd2"), layers=layers)
     schedule = Schedule("ddim", model.scheduler_config, 50)
     run, _ = begin(model, schedule, [PROMPT], [two_regions((64, 64))], (64, 64), generators([0]))
-    assert MaskedAttention().begin(run).members[0].alpha == pytest.approx(0.08)  # type: ignore[attr-defined]
+    assert MaskedAttention().begin(run).members[0].length == pytest.approx(0.08)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("steepness", [1e-6, 1.0, 1e3])
+def test_a_unit_step_is_as_long_whatever_the_loss(models: Any, steepness: float) -> None:
+    gradient = torch.randn(2, 4, 8, 12) * steepness
+    gradient[1] = 0
+
+    class Slope:
+        def gradient(self, *_: object) -> torch.Tensor:
+            return gradient
+
+    model = models("sd1")
+    schedule = Schedule("ddim", model.scheduler_config, 25)
+    run, _ = begin(model, schedule, [PROMPT] * 2, [two_regions()] * 2, (8, 12), generators([0, 1]))
+    session = MaskedAttention(normalize="unit", alpha=0.1).begin(run)
+    for step in schedule.steps[:3]:
+        moved = session.refine(torch.zeros(2, 4, 8, 12), step, Slope())  # type: ignore[arg-type]
+        assert moved[0].abs().max() == pytest.approx(0.1 * 50 / 25 * schedule.level(step.index)[1])
+        assert (moved[1] == 0).all()
+
+
+def test_advice_for_one_kind_of_step_says_nothing_of_another(models: Any) -> None:
+    model = replace(models("sd1"), defaults={"masked-attention": {"normalize": "unit", "alpha": 0.3}})
+    schedule = Schedule("ddim", model.scheduler_config, 50)
+    run, _ = begin(model, schedule, [PROMPT], [two_regions()], (8, 12), generators([0]))
+    lengths = [
+        MaskedAttention(normalize=normalize).begin(run).members[0].length  # type: ignore[attr-defined]
+        for normalize in (None, "unit", "none")
+    ]
+    assert lengths == [0.3, 0.3, 0.08]
 
 
 def test_zest_moves_by_its_level_and_not_without_a_gradient(models: Any) -> None:

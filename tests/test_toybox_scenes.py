@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from random import Random
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inlay.errors import UsageError
+from inlay.evaluation.datasets import open_dataset
+from inlay.toybox import make_benchmark
 from inlay.toybox import scenes as drawing
 from inlay.toybox.captions import write
 from inlay.toybox.grounds import PAINTERS, paint
@@ -101,3 +105,14 @@ def test_hue_turns_to_the_named_colour() -> None:
 def test_an_unknown_configuration_is_refused() -> None:
     with pytest.raises(UsageError, match="no configuration 'huge'; choose one of mini, base"):
         world("huge")
+
+
+def test_pairs_are_of_one_kind_and_apart(tmp_path: Path) -> None:
+    make_benchmark.write(renderer(), tmp_path, make_benchmark.pairs(renderer(), 3, 5))
+    pictures = open_dataset(tmp_path).pictures
+    assert len(pictures) == 3
+    for picture in pictures:
+        one, other = picture.instances
+        assert one.category == other.category
+        apart = np.argwhere(one.mask)[:, None] - np.argwhere(other.mask)[None]
+        assert np.linalg.norm(apart, axis=-1).min() >= make_benchmark.GAP

@@ -1,9 +1,14 @@
-"""Writes `toybox/benchmark`: held-out scenes in COCO format. `python -m inlay.toybox.make_benchmark --out DIR`."""
+"""Writes `toybox/benchmark`: held-out scenes in COCO format. `python -m inlay.toybox.make_benchmark --out DIR`.
+
+With `--first-seed` other scenes, on which defaults are chosen; with `--pairs` scenes of two things of one kind.
+"""
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 from pycocotools import mask as coco_mask
+from scipy.ndimage import distance_transform_edt
 
 from .config import config
 from .scenes import Renderer, Scenes
@@ -20,10 +26,14 @@ from .train import HELD_OUT
 FIRST_SEED = HELD_OUT + 1000
 LEAST_SHARE = 0.02
 """Every object of a scene shows on at least this share of the picture."""
+GAP = 8
+"""Pixels between the two things of a pair: a cell of the latents."""
+Chosen = tuple[Scenes, int]
+"""A row of a batch of scenes."""
 
 
-def write(renderer: Renderer, folder: Path, each: int = 60) -> None:
-    """`each` scenes with one object and as many with more; every caption calls its things by their plain names."""
+def write(renderer: Renderer, folder: Path, chosen: Sequence[Chosen]) -> None:
+    """The chosen scenes, with every object's visible mask, in COCO format."""
     (folder / "images").mkdir(parents=True, exist_ok=True)
     nouns = renderer.world.nouns
     instances: dict[str, Any] = {
@@ -34,7 +44,7 @@ def write(renderer: Renderer, folder: Path, each: int = 60) -> None:
         "annotations": [],
     }
     captions: dict[str, Any] = {"images": instances["images"], "annotations": []}
-    for scenes, row in _chosen(renderer, each):
+    for scenes, row in chosen:
         number = len(instances["images"]) + 1
         image = (scenes.images[row].permute(1, 2, 0) * 255).round().byte().cpu().numpy()
         Image.fromarray(image).save(folder / "images" / f"{number:06d}.png", optimize=True)
@@ -50,20 +60,36 @@ def write(renderer: Renderer, folder: Path, each: int = 60) -> None:
         (folder / f"{name}.json").write_text(json.dumps(content) + "\n")
 
 
-def _chosen(renderer: Renderer, each: int) -> list[tuple[Scenes, int]]:
-    """Scenes with their rows: first those with one object, then those with two, three…"""
-    singles: list[tuple[Scenes, int]] = []
-    several: list[tuple[Scenes, int]] = []
-    seed = FIRST_SEED
-    while len(singles) < each or len(several) < each:
-        scenes = renderer(seed, 32)
-        seed += 1
+def mixed(renderer: Renderer, each: int, seed: int) -> list[Chosen]:
+    """`each` scenes with one object and then as many with more; every caption calls its things by their plain names."""
+    singles: list[Chosen] = []
+    several: list[Chosen] = []
+    for scenes, row in _suitable(renderer, seed, None):
+        (singles if int((scenes.nouns[row] >= 0).sum()) == 1 else several).append((scenes, row))
+        if min(len(singles), len(several)) >= each:
+            return singles[:each] + several[:each]
+    raise AssertionError("seeds do not end")
+
+
+def pairs(renderer: Renderer, count: int, seed: int) -> list[Chosen]:
+    """Scenes of two things of the same kind that stand at least `GAP` pixels apart."""
+    found = ((scenes, row) for scenes, row in _suitable(renderer, seed, 2) if _twins(scenes, row))
+    return list(itertools.islice(found, count))
+
+
+def _suitable(renderer: Renderer, seed: int, objects: int | None) -> Iterator[Chosen]:
+    for batch in itertools.count(seed):
+        scenes = renderer(batch, 32, objects)
         for row in range(len(scenes.images)):
-            objects = int((scenes.nouns[row] >= 0).sum())
-            shares = scenes.masks[row, :objects].float().mean((1, 2))
-            if objects and _plain(scenes, row, renderer) and bool((shares >= LEAST_SHARE).all()):
-                (singles if objects == 1 else several).append((scenes, row))
-    return singles[:each] + several[:each]
+            shares = scenes.masks[row, : int((scenes.nouns[row] >= 0).sum())].float().mean((1, 2))
+            if len(shares) and _plain(scenes, row, renderer) and bool((shares >= LEAST_SHARE).all()):
+                yield scenes, row
+
+
+def _twins(scenes: Scenes, row: int) -> bool:
+    one, other = scenes.nouns[row, :2].tolist()
+    near, far = scenes.masks[row, :2].cpu().numpy()
+    return one == other and float(distance_transform_edt(~near)[far].min()) >= GAP
 
 
 def _plain(scenes: Scenes, row: int, renderer: Renderer) -> bool:
@@ -92,10 +118,18 @@ def main() -> None:
     parser.add_argument("--config", default="mini")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--sprites", type=Path)
+    parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
+    parser.add_argument("--count", type=int, default=120)
+    parser.add_argument("--pairs", action="store_true", help="two things of one kind in every scene")
     options = parser.parse_args()
     torch.set_num_threads(1)
     world = config(options.config).world
-    write(Renderer(world, load_atlas(world.nouns, world.size, options.sprites)), options.out)
+    renderer = Renderer(world, load_atlas(world.nouns, world.size, options.sprites))
+    if options.pairs:
+        chosen = pairs(renderer, options.count, options.first_seed)
+    else:
+        chosen = mixed(renderer, options.count // 2, options.first_seed)
+    write(renderer, options.out, chosen)
 
 
 if __name__ == "__main__":

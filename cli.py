@@ -318,7 +318,7 @@ Methods = Annotated[str, opt("--methods", "Methods between commas, as for --meth
 Sweep = Annotated[Text, opt("--sweep", "A method with a list as one value, as masked-attention:alpha=0.01,0.04.")]
 Folders = Annotated[Texts, opt("--images", "Score images made elsewhere. Repeatable.", "NAME=DIR")]
 Protocol = Annotated[Text, opt("--protocol", "Which scenes, and their prompts. [all, or same to edit]")]
-Judge = Annotated[str, opt("--segmenter", "judge, a transformers model, or a folder of label maps. [judge]")]
+Judge = Annotated[str, opt("--segmenter", "judge, guide, a transformers model, or a folder of label maps. [judge]")]
 Features = Annotated[str, opt("--features", "Network of the Frechet distance: judge, inception or clip. [judge]")]
 Limit = Annotated[int | None, opt("--limit", "How many scenes at most.")]
 Seeds = Annotated[str, opt("--seeds", "Seeds between commas, one image each. [0]")]

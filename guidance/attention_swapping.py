@@ -6,17 +6,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ..diffusion.attention import Layer
-from ..diffusion.denoiser import Request
-from ..diffusion.schedule import Step
 from .base import Guidance, Member, Run
 from .checks import share
+from .edits import ColumnEdit, sizes
 from .layers import Layers, choose
 from .regions import Place, assign, marked
 from .targets import Targets
@@ -36,11 +33,6 @@ def swap_attention(
     tokens, device = probabilities.shape[-1], probabilities.device
     constant = assign(masks.to(probabilities) / sizes(words, device), words, tokens)
     return replace_columns(probabilities[None], constant[None], marked(words, tokens, device)[None], renormalize)[0]
-
-
-def sizes(words: Sequence[Sequence[int]], device: torch.device) -> Float[Tensor, "regions 1 1"]:
-    """The number of each region's words."""
-    return torch.tensor([len(set(tokens)) for tokens in words], device=device)[:, None, None]
 
 
 def replace_columns(
@@ -80,34 +72,23 @@ class AttentionSwapping(Guidance):
         targets = Targets(run, self.fraction)
         if targets.idle:
             return None
-        return _Member(self, targets, frozenset(layer.name for layer in choose(run.model, self.layers)))
+        layers = frozenset(layer.name for layer in choose(run.model, self.layers))
+        return _Member(targets, layers, self.renormalize)
 
 
 @dataclass(frozen=True)
-class _Member(Member):
-    method: AttentionSwapping
-    targets: Targets
-    layers: frozenset[str]
+class _Member(ColumnEdit):
+    renormalize: bool
 
-    def request(self, step: Step) -> Request:
-        active = self.targets.active(step)
-        return Request(probabilities=(partial(self._edit, active),)) if any(active) else Request()
-
-    def _edit(
-        self, active: Sequence[Sequence[Place]], probabilities: Float[Tensor, "b heads h w tokens"], layer: Layer
+    def edit(
+        self,
+        probabilities: Float[Tensor, "b heads h w tokens"],
+        values: Float[Tensor, "b h w tokens"],
+        targets: Bool[Tensor, "b tokens"],
     ) -> Float[Tensor, "b heads h w tokens"]:
-        if layer.name not in self.layers:
-            return probabilities
-        grid, tokens = (probabilities.shape[2], probabilities.shape[3]), probabilities.shape[-1]
-        constant = self.targets.per_sample(active, grid, partial(self._constant, tokens))
-        targets = self.targets.per_sample(active, None, partial(self._marked, tokens))
-        return replace_columns(probabilities, constant, targets, self.method.renormalize)
+        return replace_columns(probabilities, values, targets, self.renormalize)
 
-    def _constant(self, tokens: int, places: Sequence[Place], grid: tuple[int, int]) -> Float[Tensor, "h w tokens"]:
-        words = [place.tokens for place in places]
-        masks = self.targets.masks(places, grid)
+    def values(self, tokens: int, places: Sequence[Place], grid: tuple[int, int]) -> Float[Tensor, "h w tokens"]:
+        words, masks = self.words(places), self.targets.masks(places, grid)
         heights = self.targets.weights(places)[:, None, None] / sizes(words, masks.device)
         return assign(masks * heights, words, tokens)
-
-    def _marked(self, tokens: int, places: Sequence[Place], _: None) -> Bool[Tensor, " tokens"]:
-        return marked([place.tokens for place in places], tokens, self.targets.device)

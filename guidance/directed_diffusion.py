@@ -12,18 +12,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from ..diffusion.attention import Layer
-from ..diffusion.denoiser import Request
-from ..diffusion.schedule import Step
-from .attention_swapping import sizes
 from .base import Guidance, Member, Run
 from .checks import number, share
+from .edits import ColumnEdit, sizes
 from .layers import Layers, choose
 from .regions import Place, assign, marked
 from .targets import Targets
@@ -109,7 +105,7 @@ class DirectedDiffusion(Guidance):
             for prompt, places in zip(run.prompts, run.places, strict=True)
             for place in places
         }
-        return _Member(self, targets, layers, trailing)
+        return _Member(targets, layers, self, trailing)
 
 
 def _trailing(run: Run, prompt: str, count: int) -> tuple[int, ...]:
@@ -119,33 +115,22 @@ def _trailing(run: Run, prompt: str, count: int) -> tuple[int, ...]:
 
 
 @dataclass(frozen=True)
-class _Member(Member):
+class _Member(ColumnEdit):
     method: DirectedDiffusion
-    targets: Targets
-    layers: frozenset[str]
     trailing: dict[int, tuple[int, ...]]
 
-    def request(self, step: Step) -> Request:
-        active = self.targets.active(step)
-        return Request(probabilities=(partial(self._edit, active),)) if any(active) else Request()
-
-    def _edit(
-        self, active: Sequence[Sequence[Place]], probabilities: Float[Tensor, "b heads h w tokens"], layer: Layer
+    def edit(
+        self,
+        probabilities: Float[Tensor, "b heads h w tokens"],
+        values: Float[Tensor, "b h w tokens"],
+        targets: Bool[Tensor, "b tokens"],
     ) -> Float[Tensor, "b heads h w tokens"]:
-        if layer.name not in self.layers:
-            return probabilities
-        grid, tokens = (probabilities.shape[2], probabilities.shape[3]), probabilities.shape[-1]
-        gain = self.targets.per_sample(active, grid, partial(self._gain, tokens))
-        targets = self.targets.per_sample(active, None, partial(self._marked, tokens))
-        return lift(probabilities, gain, targets, self.method.factor)
+        return lift(probabilities, values, targets, self.method.factor)
 
-    def _words(self, places: Sequence[Place]) -> list[tuple[int, ...]]:
+    def words(self, places: Sequence[Place]) -> list[tuple[int, ...]]:
         return [place.tokens + self.trailing[id(place)] for place in places]
 
-    def _gain(self, tokens: int, places: Sequence[Place], grid: tuple[int, int]) -> Float[Tensor, "h w tokens"]:
-        boxes, words = gaussians(self.targets.masks(places, grid, binary=True) > 0), self._words(places)
+    def values(self, tokens: int, places: Sequence[Place], grid: tuple[int, int]) -> Float[Tensor, "h w tokens"]:
+        boxes, words = gaussians(self.targets.masks(places, grid, binary=True) > 0), self.words(places)
         heights = self.method.strength * self.targets.weights(places)[:, None, None] / sizes(words, boxes.device)
         return assign(boxes.to(heights) * heights, words, tokens)
-
-    def _marked(self, tokens: int, places: Sequence[Place], _: None) -> Bool[Tensor, " tokens"]:
-        return marked(self._words(places), tokens, self.targets.device)

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 import typer
 
 from . import __version__
-from .errors import InlayError, OutOfMemoryError, UsageError
+from .errors import InlayError, ModelError, OutOfMemoryError, UsageError
 
 if TYPE_CHECKING:
     from .editing.job import Job
@@ -239,6 +239,7 @@ def make_mask(
     offline: Offline = None,
     overlay: Annotated[File, opt("--overlay", "Also write the photo with the mask in colour.", "FILE")] = None,
     candidates: Annotated[bool, opt("--candidates", "Write all candidates: MASK-1, MASK-2, ..., best first.")] = False,
+    everything: Annotated[bool, opt("--everything", "Every mask of the photo: a label map, or JSON for COCO.")] = False,
     overwrite: Overwrite = False,
     as_json: Json = False,
     quiet: Quiet = False,
@@ -249,20 +250,21 @@ def make_mask(
     inlay mask coffee.png --point 290,200 -o cup.png --overlay look.png
     """
     from .editing.job import Selection, checked
-    from .editing.mask_files import make_masks
+    from .editing.mask_files import make_masks, map_everything
 
     say = speaker(quiet)
-    made = make_masks(
-        photo,
-        checked(Selection, **selection_of(ctx.params, {})),
-        output,
-        overlay=overlay,
-        candidates=candidates,
-        overwrite=overwrite,
-        offline=bool(offline),
-        **{name: value for name in ("frame", "max_pixels") if (value := ctx.params[name]) is not None},
-    )
-    for one in made:
+    opening = {name: value for name in ("frame", "max_pixels") if (value := ctx.params[name]) is not None}
+    files: dict[str, Any] = {"overlay": overlay, "overwrite": overwrite, "offline": bool(offline), **opening}
+    given = selection_of(ctx.params, {})
+    if everything:
+        if candidates or given.keys() - {"backend"}:
+            raise UsageError("--everything stands alone: leave out --candidates and what makes or changes one mask.")
+        with progress(quiet, "looking at the photo") as on_progress:
+            found = map_everything(photo, output, **files, **given, on_progress=on_progress)
+        say(f"{found.path}: {found.count} masks by {found.backend}, {found.share:.1%} of the photo")
+        typer.echo(json.dumps(asdict(found), default=str) if as_json else found.path)
+        return
+    for one in make_masks(photo, checked(Selection, **given), output, candidates=candidates, **files):
         score = "" if one.score is None else f" by {one.backend}, score {one.score:.2f}"
         say(f"{one.path}: {one.share:.1%} of the photo{score}")
         typer.echo(json.dumps(asdict(one), default=str) if as_json else one.path)
@@ -300,8 +302,11 @@ def verify_model(
     """Read weights whole and compare them with their published hashes."""
     from .editing.at_hand import verify
 
-    for file, state in verify(name).items():
+    states = verify(name)
+    for file, state in states.items():
         typer.echo(f"{file}: {state}")
+    if bad := sorted({file.partition("/")[0] for file, state in states.items() if state != "ready"}):
+        raise ModelError(f"Not whole: {', '.join(bad)}; for each run: inlay models download NAME.")
 
 
 @app.command()

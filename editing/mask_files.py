@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import UsageError
+from ..segmentation.everything import everything
 from ..segmentation.files import save_mask
 from ..segmentation.overlay import overlay as drawn
+from ..segmentation.overlay import overlay_labels
 from .job import Selection
 from .photo import MAX_PIXELS, Photo
 from .save import check_output
@@ -63,6 +66,45 @@ def make_masks(
     for path in paths:
         check_output(path, overwrite=overwrite, formats=FORMATS)
     return [written(mask, path, selected, score) for path, (mask, score) in zip(paths, offers, strict=True)]
+
+
+@dataclass(frozen=True)
+class MapFile:
+    """All masks of a photo in one file: how many, and the share of the photo that they cover together."""
+
+    path: Path
+    count: int
+    share: float
+    backend: str
+
+
+def map_everything(
+    photo: str | Path,
+    output: Path,
+    *,
+    overlay: Path | None = None,
+    backend: str = "auto",
+    frame: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    offline: bool = False,
+    overwrite: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> MapFile:
+    """Write every mask of a photo, see `Everything.save`, and the photo with each in a colour to `overlay`.
+
+    Raises:
+        UsageError, PhotoError: outputs that cannot be written; a photo without masks; whatever `Photo.open` raises.
+        ModelError: the segmenter's weights are not at hand.
+    """
+    check_output(output, overwrite=overwrite, formats=FORMATS)
+    if overlay:
+        check_output(overlay, overwrite=overwrite)
+    opened = Photo.open(photo, frame=frame, max_pixels=max_pixels)
+    found = everything(opened, backend=backend, offline=offline, on_progress=on_progress)
+    if overlay:
+        Photo.from_image(overlay_labels(opened.pixels, found.label_map)).save(overlay, overwrite=overwrite)
+    found.save(output)
+    return MapFile(output, len(found.rles), float(np.mean(found.label_map > 0)), found.backend)
 
 
 def offered_by(selected: Selected, selection: Selection) -> list[tuple[Mask, float]]:

@@ -1,20 +1,22 @@
 """Every mask of a photo: a grid of clicks over any backend, doubles dropped."""
 
-from collections.abc import Iterator
+import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 
 from ..errors import UsageError
 from . import masks
 from .backends import load
-from .files import Rle, decode_rle, encode_rle
+from .files import Rle, decode_rle, encode_rle, save_labels, write_whole
 from .pointing import encode
-from .protocol import Prompts, Segmenter, check_pixels
+from .protocol import Segmenter, check_pixels
 
-_WORKING_SIDE = 512  # clicks are answered at this size; only kept masks are brought to the photo's
+_WORKING_SIDE = 1024  # as much as SAM sees; only kept masks are brought to the size of a larger photo
 
 
 @dataclass(frozen=True)
@@ -35,75 +37,100 @@ class Everything:
 
     def coco(self) -> list[dict[str, Any]]:
         """The masks as COCO annotations, for JSON."""
+        from pycocotools import mask as coco
+
         return [
-            {"id": k + 1, "segmentation": rle, "area": int(mask.sum()), "bbox": _bbox(mask), "score": float(score)}
-            for k, (rle, mask, score) in enumerate(zip(self.rles, self.masks(), self.scores, strict=True))
+            {
+                "id": number,
+                "segmentation": rle,
+                "area": int(coco.area(rle)),
+                "bbox": coco.toBbox(rle).tolist(),
+                "score": float(score),
+            }
+            for number, (rle, score) in enumerate(zip(self.rles, self.scores, strict=True), start=1)
         ]
+
+    def save(self, path: str | Path) -> None:
+        """Writes them by the name's ending: .json as COCO annotations, else the label map as a picture (`save_labels`).
+        Raises PhotoError where the file cannot be written, UsageError for another ending."""
+        path = Path(path)
+        if path.suffix.lower() == ".json":
+            write_whole(path, lambda aside: aside.write_text(json.dumps(self.coco()), "utf-8"))
+        else:
+            save_labels(self.label_map, path)
 
 
 def everything(
     photo: Any,
     *,
     backend: str | Segmenter = "auto",
-    grid: int = 16,
-    least_score: float = 0.5,
+    grid: int | None = None,
+    least_score: float = 0.8,
+    least_share: float = 0.001,
     most_overlap: float = 0.7,
     offline: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
 ) -> Everything:
-    """All masks that a grid of `grid` x `grid` clicks finds.
+    """All masks that a grid of `grid` x `grid` clicks finds, None for as many as the backend needs.
 
-    Every candidate of a click whose score is at least `least_score` counts; of two that overlap by more than
-    `most_overlap` (IoU) the one with the higher score stays. Raises UsageError if nothing is found.
+    Every candidate of a click (see `Encoded.glance`) counts whose score is at least `least_score` and that covers at
+    least `least_share` of the photo, its specks dropped; of two that overlap by more than `most_overlap` (IoU) the one
+    with the higher score stays. `on_progress` gets the clicks done and their number. Raises UsageError if nothing is
+    found.
     """
+    pixels = check_pixels(photo)
+    if grid is not None and grid < 1:
+        raise UsageError(f"The grid of clicks has at least 1 a side, not {grid}.")
+    segmenter = load(backend, offline=offline) if isinstance(backend, str) else backend
+    small = _at_working_size(pixels)
+    encoded = encode(small, segmenter)
+    height, width = small.shape[:2]
+    side = grid or encoded.grid
+    found: list[tuple[float, Rle]] = []
+    for done in range(side**2):
+        row, column = divmod(done, side)
+        guess = encoded.glance(np.array([(column + 0.5) * width, (row + 0.5) * height], np.float32) / side)
+        offered = zip(guess.scores.tolist(), guess.masks, strict=True)
+        good = [(score, masks.drop_specks(mask)) for score, mask in offered if score >= least_score]
+        found += [(score, encode_rle(mask)) for score, mask in good if mask.mean() >= least_share]
+        if on_progress:
+            on_progress(done + 1, side**2)
+    if not found:
+        raise UsageError(f"No mask of this photo reaches a score of {least_score:g}; allow a lower one.")
+    return _assemble(_without_doubles(found, most_overlap), pixels.shape[:2], segmenter.name)
+
+
+def _at_working_size(pixels: UInt8[np.ndarray, "H W 3"]) -> UInt8[np.ndarray, "h w 3"]:
+    """The photo, made smaller if it is large."""
     import cv2
 
-    pixels = check_pixels(photo)
-    if grid < 1:
-        raise UsageError(f"The grid of clicks has at least 1 a side, not {grid}.")
-    height, width = pixels.shape[:2]
-    scale = min(1.0, _WORKING_SIDE / max(height, width))
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    small = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
-    segmenter = load(backend, offline=offline) if isinstance(backend, str) else backend
-    encoded = encode(np.asarray(small, np.uint8), segmenter)
-    found: list[tuple[float, Bool[np.ndarray, "h w"]]] = []
-    for x, y in np.stack(np.meshgrid(*((np.arange(grid) + 0.5) / grid,) * 2), -1).reshape(-1, 2) * size:
-        try:
-            guess = encoded.predict(Prompts(np.array([[x, y]], np.float32), np.array([1])))
-        except UsageError:  # a click that the backend makes nothing of
-            continue
-        found += [(float(s), m) for s, m in zip(guess.scores, guess.masks, strict=True) if s >= least_score and m.any()]
-    kept = _drop_doubles(found, most_overlap)
-    if not kept:
-        raise UsageError(f"No mask of this photo reaches a score of {least_score:g}; allow a lower one.")
-    return _assemble(kept, (height, width), segmenter.name)
+    scale = _WORKING_SIDE / max(pixels.shape[:2])
+    if scale >= 1:
+        return pixels
+    height, width = (max(1, round(side * scale)) for side in pixels.shape[:2])
+    return np.asarray(cv2.resize(pixels, (width, height), interpolation=cv2.INTER_AREA), np.uint8)
 
 
-def _drop_doubles(
-    found: list[tuple[float, Bool[np.ndarray, "h w"]]], most_overlap: float
-) -> list[tuple[float, Bool[np.ndarray, "h w"]]]:
+def _without_doubles(found: list[tuple[float, Rle]], most_overlap: float) -> list[tuple[float, Rle]]:
     """Non-maximum suppression by mask IoU; what is kept, largest first."""
-    kept: list[tuple[float, Bool[np.ndarray, "h w"]]] = []
-    for score, mask in sorted(found, key=lambda one: -one[0]):
-        if all(masks.iou(mask, other) <= most_overlap for _, other in kept):
-            kept.append((score, mask))
-    return sorted(kept, key=lambda one: -int(one[1].sum()))
+    from pycocotools import mask as coco
+
+    ranked = sorted(found, key=lambda one: -one[0])
+    rles = [rle for _, rle in ranked]
+    overlap = np.asarray(coco.iou(rles, rles, [False] * len(rles)))
+    kept: list[int] = []
+    for k in range(len(rles)):
+        if (overlap[k, kept] <= most_overlap).all():
+            kept.append(k)
+    return [ranked[k] for k in sorted(kept, key=lambda k: -int(coco.area(rles[k])))]
 
 
-def _assemble(kept: list[tuple[float, Bool[np.ndarray, "h w"]]], size: tuple[int, int], name: str) -> Everything:
+def _assemble(kept: list[tuple[float, Rle]], size: tuple[int, int], name: str) -> Everything:
     """The kept masks at the photo's size, one at a time."""
     label_map = np.zeros(size, np.int32)
     rles = []
-    for number, (_, mask) in enumerate(kept, start=1):
-        whole = masks.resize(mask, size)
-        label_map[whole] = number
-        rles.append(encode_rle(whole))
+    for number, (_, rle) in enumerate(kept, start=1):
+        mask = masks.resize(decode_rle(rle), size)
+        label_map[mask] = number
+        rles.append(encode_rle(mask))
     return Everything(tuple(rles), np.array([score for score, _ in kept], np.float32), label_map, name)
-
-
-def _bbox(mask: Bool[np.ndarray, "H W"]) -> list[int]:
-    """Left, top, width, height, as COCO has it."""
-    if not mask.any():
-        return [0, 0, 0, 0]
-    x0, y0, x1, y1 = masks.bounding_box(mask)
-    return [x0, y0, x1 - x0, y1 - y0]

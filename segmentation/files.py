@@ -1,14 +1,16 @@
 """Masks in files: PNG (white = edit), COCO run lengths as JSON, a picture's alpha channel."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, Int
 
 from ..errors import PhotoError, UsageError
 from . import masks
+from .overlay import colours
 
 Rle = dict[str, Any]
 """COCO run lengths: {"size": [height, width], "counts": text}."""
@@ -41,17 +43,35 @@ def decode_rle(rle: Rle) -> Bool[np.ndarray, "H W"]:
 def save_mask(mask: Bool[np.ndarray, "H W"] | Float[np.ndarray, "H W"], path: str | Path) -> None:
     """Writes a mask, white = edit, by the name's ending: .json as run lengths, else a greyscale picture (PNG, TIFF).
 
-    A float alpha in [0, 1] keeps its 256 levels in a picture and is cut at 0.5 in JSON. Written aside, then renamed.
-    Raises PhotoError where the file cannot be written, UsageError for another ending.
+    A float alpha in [0, 1] keeps its 256 levels in a picture and is cut at 0.5 in JSON. Raises PhotoError where the
+    file cannot be written, UsageError for another ending.
     """
-    path = Path(path)
+    write_whole(Path(path), lambda aside: _write(mask, aside))
+
+
+def save_labels(labels: Int[np.ndarray, "H W"], path: str | Path) -> None:
+    """Writes a label map as a picture (PNG, TIFF): a palette of colours, 0 black, whose numbers are the labels; where a
+    label is above 255, 16-bit grey. Raises as `save_mask` does."""
+    from PIL import Image
+
+    if labels.max() > 255:
+        picture = Image.fromarray(labels.astype(np.uint16))
+    else:
+        picture = Image.fromarray(labels.astype(np.uint8))
+        picture.putpalette(np.vstack([np.zeros((1, 3), np.uint8), colours(255)]).tobytes())
+    write_whole(Path(path), picture.save)
+
+
+def write_whole(path: Path, write: Callable[[Path], object]) -> None:
+    """Calls `write` with a name beside `path`, then renames; folders are made. Raises PhotoError where the file cannot
+    be written, UsageError for an ending that does not keep masks exactly."""
     if path.suffix.lower() not in (".png", ".tif", ".tiff", ".json"):
         raise UsageError(f"A mask is saved as .png, .tif or .json, which keep its outline exactly, not as {path.name}.")
     aside = path.with_name(f".{path.stem}.part{path.suffix}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            _write(mask, aside)
+            write(aside)
             aside.replace(path)
         finally:
             aside.unlink(missing_ok=True)

@@ -1,9 +1,10 @@
 """GrabCut (Rother, Kolmogorov, Blake: "GrabCut", SIGGRAPH 2004) by OpenCV: no weights, always at hand."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Float, UInt8
 
 from ..errors import UsageError
 from .masks import iou, resize
@@ -33,6 +34,8 @@ class GrabCut:
 class EncodedGrabCut:
     """A photo at GrabCut's working size."""
 
+    grid: ClassVar[int] = 6  # a click reaches a quarter of the photo
+
     size: tuple[int, int]
     small: UInt8[np.ndarray, "h w 3"]
     rounds: int
@@ -54,6 +57,10 @@ class EncodedGrabCut:
         cv2.grabCut(self.small, trimap, (0, 0, 0, 0), outside, inside, 1, cv2.GC_EVAL)
         found = self._under_points(trimap % 2 == 1, prompts)
         return Masks(resize(found, self.size)[None], np.array([iou(before, found)], np.float32), "grabcut")
+
+    def glance(self, point: Float[np.ndarray, "2"]) -> Masks:
+        """The same as `predict`."""
+        return self.predict(Prompts(point[None], np.array([1])))
 
     def _under_points(self, found: Bool[np.ndarray, "h w"], prompts: Prompts) -> Bool[np.ndarray, "h w"]:
         """The connected parts with a point that says "this" on them; all where there is no such point."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -43,12 +43,18 @@ class Masks:
 class Encoded(Protocol):
     """A photo that a segmenter has looked at once; each further prompt costs only its decoder."""
 
+    grid: ClassVar[int]
+    """How many clicks a side find everything."""
+
     @property
     def size(self) -> tuple[int, int]:
         """Height and width of the photo."""
 
     def predict(self, prompts: Prompts) -> Masks:
         """Candidate masks at the photo's size for one thing, best first."""
+
+    def glance(self, point: Float[np.ndarray, "2"]) -> Masks:
+        """The candidates of a click on `point` at the least cost, in no order; scores are each one's quality."""
 
 
 class Segmenter(Protocol):

@@ -4,7 +4,7 @@ Kirillov et al.: "Segment Anything", 2023. A backend brings an encoder and a dec
 """
 
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
@@ -152,6 +152,8 @@ def _centrality(mask: Bool[np.ndarray, "h w"], x: int, y: int) -> float:
 class EncodedSam:
     """A photo in a SAM model's frame, with its decoder bound to it."""
 
+    grid: ClassVar[int] = 16
+
     frame: Frame
     decode: Decode
     name: str
@@ -175,6 +177,14 @@ class EncodedSam:
             order = [first, *(index for index in range(len(points)) if index != first)]
             guess = self._clicks(points[order], labels[order])
         return self._masks(guess)
+
+    def glance(self, point: Float[np.ndarray, "2"]) -> Masks:
+        """One pass of the decoder; scores are predicted IoU x stability, as SAM's own generator sees it: the share of a
+        mask that is left when its threshold is raised from -1 to 1."""
+        logits, scores = self.decode((point * self.frame.scale)[None], np.array([THIS]), None)
+        logits = self.frame.emptied(logits)
+        sure, likely = (np.count_nonzero(logits > level, axis=(1, 2)) for level in (1, -1))
+        return self._masks(Guess(logits, (scores.clip(0, 1) * sure / np.maximum(likely, 1)).astype(np.float32)))
 
     def _clicks(self, points: Float[np.ndarray, "n 2"], labels: Int[np.ndarray, " n"]) -> Guess:
         """One click is ambiguous, so its candidates are ranked; each further click refines the mask of those before."""

@@ -155,6 +155,24 @@ def test_masks_are_written_and_shown(inlay_command: Any, photo: Path, tmp_path: 
     assert inlay_command("mask", photo, "--box", BOX, "-o", tmp_path / "mask.jpg").code == 2
 
 
+def test_everything_is_mapped(inlay_command: Any, photo: Path, tmp_path: Path) -> None:
+    out, look = tmp_path / "map.png", tmp_path / "look.png"
+    ran = inlay_command("mask", photo, "--everything", "-o", out, "--overlay", look, "--json")
+    assert ran.code == 0, ran.err
+    record = json.loads(ran.out)
+    with Image.open(out) as picture:
+        labels = np.asarray(picture)
+    assert record["backend"] == "grabcut"
+    assert record["share"] == pytest.approx((labels > 0).mean())
+    assert 0 < labels.max() <= record["count"]
+    assert (pixels(look)[labels == 0] == pixels(photo)[labels == 0]).all()
+    for more in (("--box", BOX), ("--point", "18,28"), ("--mask", out), ("--candidates",), ("--mask-grow", 2)):
+        ran = inlay_command("mask", photo, "--everything", *more, "-o", tmp_path / "no.png")
+        assert ran.code == 2
+        assert "--everything stands alone" in ran.err
+    assert not (tmp_path / "no.png").exists()
+
+
 def test_the_machine_is_described(inlay_command: Any) -> None:
     listed = inlay_command("models", "list")
     assert listed.code == 0

@@ -1,5 +1,7 @@
 """Pointing with GrabCut, which is always there; what cannot be pointed at; which masks are picked."""
 
+import json
+
 import inlay
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from inlay.errors import ModelError, UsageError
 from inlay.segmentation import Masks, masks, pick, segment
 from inlay.segmentation.backends import load
 from inlay.segmentation.everything import everything
+from inlay.segmentation.files import decode_rle, save_labels
 from inlay.segmentation.overlay import overlay, overlay_labels
 from inlay.segmentation.text import find
 from PIL import Image
@@ -130,7 +133,7 @@ def test_picking(scene):
             pick(found, which)
 
 
-def test_everything_finds_both_things_and_overlays_show_them(scene):
+def test_everything_finds_both_things_and_files_and_overlays_show_them(scene, tmp_path):
     photo, left, right = scene
     found = everything(photo, backend="grabcut", grid=3)
     assert max(masks.iou(mask, right) for mask in found.masks()) > 0.9
@@ -141,7 +144,29 @@ def test_everything_finds_both_things_and_overlays_show_them(scene):
     drawn = overlay(photo, [left, right])
     assert (drawn[~(left | right)] == photo[~(left | right)]).all()
     assert (drawn[left] != photo[left]).any()
+    numbers = []
+    for name in ("map.png", "map.tif"):
+        found.save(tmp_path / name)
+        with Image.open(tmp_path / name) as picture:
+            numbers.append(np.asarray(picture))
+            assert np.array_equal(np.asarray(picture.convert("RGB"))[found.label_map == 0].max(initial=0), 0)
+    assert all((one == found.label_map).all() for one in numbers)
+    found.save(tmp_path / "map.json")
+    stored = json.loads((tmp_path / "map.json").read_text())
+    assert [decode_rle(one["segmentation"]).sum() for one in stored] == areas
+    for one, mask in zip(stored, found.masks(), strict=True):
+        x0, y0, x1, y1 = masks.bounding_box(mask)
+        assert one["bbox"] == [x0, y0, x1 - x0, y1 - y0]
+    with pytest.raises(UsageError, match=r"map\.jpg"):
+        found.save(tmp_path / "map.jpg")
     with pytest.raises(UsageError, match="grid"):
         everything(photo, backend="grabcut", grid=0)
     with pytest.raises(UsageError, match="score"):
         everything(photo, backend="grabcut", grid=1, least_score=1.1)
+
+
+def test_many_labels_are_kept_too(tmp_path):
+    labels = np.arange(300, dtype=np.int32).reshape(15, 20)
+    save_labels(labels, tmp_path / "many.png")
+    with Image.open(tmp_path / "many.png") as picture:
+        assert (np.asarray(picture) == labels).all()

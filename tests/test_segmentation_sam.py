@@ -210,6 +210,16 @@ def test_a_further_click_refines_the_mask_of_those_before_and_costs_one_decoder_
     assert (second[2] > 0).sum() == (third[2] > 0).sum() == 40 * 40
 
 
+def test_a_glance_costs_one_decoder_run_and_scores_stability():
+    frame = Frame((256, 256), side=256)
+    firm = square(frame, (10, 10, 50, 50))
+    vague = np.where(firm > 0, 0.5, -8).astype(np.float32)  # gone at a threshold of 1
+    encoded, asked = drawn(frame, [0.8, 0.9, 1.5, 0.7], firm, vague, firm, firm)
+    found = encoded.glance(np.array([120, 120], np.float32))
+    assert len(asked) == 1
+    assert np.allclose(found.scores, [0.8, 0, 1, 0.7])
+
+
 def test_a_box_is_decoded_twice_and_holds_its_mask():
     frame = Frame((256, 128), side=256)
     encoded, asked = drawn(frame, [0.9] * 4, *[square(frame, (0, 0, 32, 64))] * 4)

@@ -84,11 +84,11 @@ def markdown(table: Table, plot: bool = False) -> str:
         _rows(table.rows),
         "mIoU: the mean over scenes of the mean over their classes, spill counted, with its standard deviation over "
         "scenes and a bootstrap interval over scenes; pooled mIoU: pixels pooled per class over all images, then the "
-        f"mean over classes. Classes found: the share of the classes asked for that cover at least {FOUND:.0%} of the "
-        "image, wherever. Instances apart: of the images with several instances of a class, those in which each is at "
-        "least half covered by its class, by a connected part of its own. The Fréchet distance compares "
-        f"{facts['features']} features with those of the dataset's own images. A UNet evaluation is one forward of one "
-        "image; backward passes are not counted.",
+        "mean over classes. Classes found: the share of the classes asked for that cover, wherever, at least "
+        f"{FOUND:.0%} of the area asked for. Instances apart: of the images with several instances of a class, those "
+        "in which each is at least half covered by its class, by a connected part of its own. The Fréchet distance "
+        f"compares {facts['features']} features with those of the dataset's own images. A UNet evaluation is one "
+        "forward of one image; backward passes are not counted.",
         "## Differences in mIoU\n\nRow minus column over the scenes that both have; bold where the 95 % interval "
         "excludes 0.\n\n" + _difference_matrix([row.method for row in table.rows], table.differences),
         "## IoU per class (pooled)\n\n" + _classes(table.rows),

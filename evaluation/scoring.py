@@ -15,15 +15,15 @@ from .overlap import Overlap, class_overlap, kept_apart
 from .protocols import Scene
 from .segmenters import Segmenter
 
-FOUND = 0.01
-"""Share of an image that a class must cover to count as found in it."""
+FOUND = 0.25
+"""Share of the area asked for that a class must cover, wherever, to count as found."""
 
 
 @dataclass(frozen=True)
 class Score:
     """What was measured on one image; None where a metric does not apply or its weights are not at hand.
 
-    `recall`: the share of the classes asked for that were found anywhere; `apart`: whether the instances of each class
+    `recall`: the share of the classes asked for that were found, wherever; `apart`: whether the instances of each class
     that was asked for more than once are objects of their own.
     """
 
@@ -60,14 +60,15 @@ class Scorer:
     def __call__(self, scene: Scene, seed: int, image: UInt8[np.ndarray, "h w 3"], file: str) -> Score:
         """Score an image, named `file` where label maps are looked up; of an edit, its background too."""
         labels = self.segmenter.label(image, file)
-        found = classes_found(labels, scene.class_masks(), self.segmenter.classes)
+        asked = scene.class_masks()
+        found = classes_found(labels, asked, self.segmenter.classes)
         groups = [(found[category], masks) for category, masks in scene.instances().items() if len(masks) > 1]
         background, lpips = self._background(scene, image) if self.edit else (None, None)
         return Score(
             scene.name,
             seed,
-            {category: class_overlap(found[category], mask) for category, mask in scene.class_masks().items()},
-            float(np.mean([where.mean() >= FOUND for where in found.values()])),
+            {category: class_overlap(found[category], mask) for category, mask in asked.items()},
+            float(np.mean([found[category].sum() >= FOUND * mask.sum() for category, mask in asked.items()])),
             all(kept_apart(where, masks) for where, masks in groups) if groups else None,
             self.network.features(image),
             self.clip.score(image, scene.prompt) if self.clip else None,

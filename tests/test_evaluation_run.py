@@ -110,6 +110,29 @@ def calls(editor: Editor) -> Iterator[list[int]]:
     hook.remove()
 
 
+def test_recall_and_instances_kept_apart(tmp_path: Path) -> None:
+    """Two cats and a dog; one system paints one cat over both places, another has all but half of the dog."""
+    things = [thing("cat", box(0, 0, 20, 40)), thing("cat", box(40, 0, 60, 40)), thing("dog", box(25, 0, 35, 40))]
+    dataset = write(tmp_path / "data", [(things, ["a dog and two cats"])])
+    (scene,), _ = select_scenes(open_dataset(dataset), "all")
+    dog = scene.class_masks()["dog"]
+    maps = tmp_path / "maps"
+    label_maps(maps, [scene], "real", lambda mask: mask)
+    merged = label_maps(maps, [scene], "merged", lambda mask: mask) / "merged/0" / f"{scene.name}.png"
+    Image.fromarray(np.full(SIZE, CAT, np.uint8)).save(merged)
+    halved = label_maps(maps, [scene], "halved", lambda mask: mask) / "halved/0" / f"{scene.name}.png"
+    labels = np.array(Image.open(halved))
+    labels[20:][dog[20:]] = 0
+    Image.fromarray(labels).save(halved)
+    images = {name: dataset / "images" for name in ("merged", "halved")}
+    table = evaluate("generate", dataset, output=tmp_path / "out", folders=images, segmenter=str(maps))
+    assert [(row.method, row.recall, row.apart) for row in table.rows] == [
+        ("real", 1, 1),
+        ("merged", 0.5, 0),
+        ("halved", 1, 1),
+    ]
+
+
 def test_a_run_goes_on_where_it_was(editor: Editor, clip: str, dataset: Path, tmp_path: Path, calls: list[int]) -> None:
     output, segmenter = tmp_path / "out", str(tiny_semantic(tmp_path / "segmenter", ["cat", "dog"]))
 

@@ -1,6 +1,7 @@
 """Writes `toybox/benchmark`: held-out scenes in COCO format. `python -m inlay.toybox.make_benchmark --out DIR`.
 
-With `--first-seed` other scenes, on which defaults are chosen; with `--pairs` scenes of two things of one kind.
+With `--first-seed` other scenes, on which defaults are chosen; with `--pairs` scenes of two things of one kind; with
+`--small` scenes of one thing on about 1 % of a picture of twice the side.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import argparse
 import itertools
 import json
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,8 @@ from .train import HELD_OUT
 FIRST_SEED = HELD_OUT + 1000
 LEAST_SHARE = 0.02
 """Every object of a scene shows on at least this share of the picture."""
+SMALL = (0.12, 0.15)
+"""Sides of small things, as shares of the picture's."""
 GAP = 8
 """Pixels between the two things of a pair: a cell of the latents."""
 Chosen = tuple[Scenes, int]
@@ -77,12 +81,17 @@ def pairs(renderer: Renderer, count: int, seed: int) -> list[Chosen]:
     return list(itertools.islice(found, count))
 
 
-def _suitable(renderer: Renderer, seed: int, objects: int | None) -> Iterator[Chosen]:
+def small(renderer: Renderer, count: int, seed: int) -> list[Chosen]:
+    """Scenes of one thing, however little of the picture it covers."""
+    return list(itertools.islice(_suitable(renderer, seed, 1, 0), count))
+
+
+def _suitable(renderer: Renderer, seed: int, objects: int | None, least_share: float = LEAST_SHARE) -> Iterator[Chosen]:
     for batch in itertools.count(seed):
         scenes = renderer(batch, 32, objects)
         for row in range(len(scenes.images)):
             shares = scenes.masks[row, : int((scenes.nouns[row] >= 0).sum())].float().mean((1, 2))
-            if len(shares) and _plain(scenes, row, renderer) and bool((shares >= LEAST_SHARE).all()):
+            if len(shares) and _plain(scenes, row, renderer) and bool((shares >= least_share).all()):
                 yield scenes, row
 
 
@@ -121,12 +130,16 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=FIRST_SEED)
     parser.add_argument("--count", type=int, default=120)
     parser.add_argument("--pairs", action="store_true", help="two things of one kind in every scene")
+    parser.add_argument("--small", action="store_true", help="one small thing in every scene")
     options = parser.parse_args()
     torch.set_num_threads(1)
     world = config(options.config).world
-    renderer = Renderer(world, load_atlas(world.nouns, world.size, options.sprites))
-    if options.pairs:
-        chosen = pairs(renderer, options.count, options.first_seed)
+    atlas = load_atlas(world.nouns, world.size, options.sprites)
+    if options.small:
+        world = replace(world, size=2 * world.size, sizes=(SMALL, SMALL))
+    renderer = Renderer(world, atlas)
+    if options.pairs or options.small:
+        chosen = (pairs if options.pairs else small)(renderer, options.count, options.first_seed)
     else:
         chosen = mixed(renderer, options.count // 2, options.first_seed)
     write(renderer, options.out, chosen)

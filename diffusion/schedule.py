@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import UsageError
+from .startup import import_wholly
 
 
 @dataclass(frozen=True)
@@ -77,6 +78,8 @@ class Schedule:
     """
 
     def __init__(self, name: str, config: dict[str, Any], count: int, first: int = 0) -> None:
+        if config.get("use_beta_sigmas"):
+            import_wholly()  # they come from scipy
         cls = scheduler_class(name)
         self.name = name
         if count < 1:
@@ -86,6 +89,8 @@ class Schedule:
             self.scheduler.set_timesteps(count)
         except ValueError as error:
             raise UsageError(f"The scheduler {name} cannot run {count} steps: {error}") from error
+        if self.scheduler.timesteps.max() >= len(self.scheduler.betas):  # "leading" timesteps with an offset
+            raise UsageError(f"The scheduler {name} cannot run {count} steps on this model; give fewer.")
         self.first, self.count = first, len(self.scheduler.timesteps)
         if hasattr(self.scheduler, "set_begin_index"):
             self.scheduler.set_begin_index(first)

@@ -177,7 +177,7 @@ def edit(
 ) -> None:
     """Paint a place in a photo anew; all else stays as it was.
 
-    inlay edit coffee.png --box 170,90,420,320 -p "a red apple" -o apple.png
+    inlay edit coffee.png --box 170,15,425,330 -p "a red apple" -o apple.png
     """
     make("edit", ctx.params)
 

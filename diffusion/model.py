@@ -101,13 +101,12 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        return torch.device(self.unet.device)
+        return next(self.unet.parameters()).device
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the UNet's weights."""
-        kind: torch.dtype = self.unet.dtype
-        return kind
+        """Of the UNet's weights; diffusers' own property walks through all modules, at every step."""
+        return next(self.unet.parameters()).dtype
 
     @property
     def working_dtype(self) -> torch.dtype:

@@ -197,7 +197,7 @@ def test_nan_is_caught_where_it_appears(models):
     class Broken(torch.nn.Module):
         def __init__(self):
             super().__init__()
-            self.config, self.dtype, self.device = model.unet.config, model.unet.dtype, model.unet.device
+            self.config, self.weight = model.unet.config, torch.nn.Parameter(torch.zeros(1))
 
         def forward(self, source, *_, **__):
             return (torch.full_like(source, float("nan")),)

@@ -110,7 +110,7 @@ class Guess:
         return cls(logits[order], np.clip(scores[order], 0, 1))
 
     @classmethod
-    def central_first(
+    def agreed_first(
         cls,
         logits: Float[np.ndarray, "n 4 low low"],
         scores: Float[np.ndarray, "n 4"],
@@ -118,20 +118,19 @@ class Guess:
     ) -> "Guess":
         """The masks of the first click; those of the clicks around it help to rank. `clicks` in cells of the grid.
 
-        A click may mean a part or the whole, and predicted IoU favours neat parts. But people point to the middle of
-        what they mean: centrality is a click's distance to the mask's outline over the largest such distance in the
-        connected part under it. Stability is the IoU with the masks of the clicks around. The rank is predicted IoU x
-        centrality^1/2 x stability, each the mean over the clicks.
+        A click may mean a part or the whole, and predicted IoU favours neat parts. So every mask of every click counts
+        as meant with a weight: predicted IoU x centrality, for people rather point to the middle (a click's distance to
+        the mask's outline over the largest such distance in the connected part under it). The rank is agreement x
+        stability: the mean IoU with all masks, so weighed, and with what this candidate is for the clicks around.
         """
         found = logits > 0
-        centrality = np.mean(
-            [[_centrality(one, *cell) for one in four] for four, cell in zip(found, clicks.astype(int), strict=True)],
-            axis=0,
-        )
-        stability = np.mean(
-            [[masks.iou(*pair) for pair in zip(found[0], four, strict=True)] for four in found[1:]], axis=0
-        )
-        ranks = (scores.mean(axis=0).clip(0, 1) * np.sqrt(centrality) * stability).astype(np.float32)
+        weights = scores.clip(0, 1) * [
+            [_centrality(one, *cell) for one in four] for four, cell in zip(found, clicks.astype(int), strict=True)
+        ]
+        overlaps = np.array([[[masks.iou(one, other) for other in four] for four in found] for one in found[0]])
+        agreement = (overlaps * weights).sum(axis=(1, 2)) / max(weights.sum(), 1e-6)
+        stability = overlaps[:, 1:].mean(axis=1).diagonal()
+        ranks = (agreement * stability).astype(np.float32)
         order = np.argsort(-ranks, kind="stable")
         return cls(logits[0, order], ranks[order])
 
@@ -205,7 +204,7 @@ class EncodedSam:
         answers = [self.decode(click[None], label, None) for click in clicks]
         logits = np.stack([self.frame.emptied(found) for found, _ in answers])
         cells = clicks * logits.shape[-1] / self.frame.side
-        return Guess.central_first(logits, np.stack([scores for _, scores in answers]), cells)
+        return Guess.agreed_first(logits, np.stack([scores for _, scores in answers]), cells)
 
     def _in_box(
         self,

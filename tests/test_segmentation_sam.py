@@ -189,12 +189,23 @@ def drawn(frame: Frame, scores: list[float], *candidates: np.ndarray) -> tuple[E
 def test_one_click_takes_the_mask_whose_middle_it_is():
     frame = Frame((256, 256), side=256)
     whole, right = square(frame, (10, 10, 50, 50)), square(frame, (30, 10, 50, 50), (0, 0, 5, 5))
-    encoded, _ = drawn(frame, [0.8, 0.9, 0.7, 0.6], whole, right, whole, whole)
+    encoded, _ = drawn(frame, [0.8, 0.9, 0.7, 0.6], whole, right, whole, right)
     middle = encoded.predict(Prompts(np.array([[122, 120]], np.float32), np.array([1])))
     assert middle.best[44:196, 44:196].all()
-    beside = encoded.predict(Prompts(np.array([[160, 194]], np.float32), np.array([1])))
+    beside = encoded.predict(Prompts(np.array([[160, 120]], np.float32), np.array([1])))
     assert beside.best[44:196, 124:196].all()
     assert not beside.best[:, 28:116].any()  # not the left half
+
+
+def test_one_click_takes_the_mask_that_others_agree_with():
+    frame = Frame((256, 256), side=256)
+    whole, nearly, almost, lower = (square(frame, (10, top, 50, 50)) for top in (10, 11, 12, 28))
+    encoded, _ = drawn(frame, [0.7, 0.7, 0.7, 0.9], whole, nearly, almost, lower)
+    found = encoded.predict(Prompts(np.array([[60, 180]], np.float32), np.array([1])))  # off the middle of all
+    assert found.best[52:196, 44:196].all()
+    assert 0 < found.scores[0] < 1
+    nowhere = encoded.predict(Prompts(np.array([[2, 2]], np.float32), np.array([1])))
+    assert (nowhere.scores == 0).all()
 
 
 def test_a_further_click_refines_the_mask_of_those_before_and_costs_one_decoder_run():

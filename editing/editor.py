@@ -333,6 +333,11 @@ class Editor:
             device=str(self.model.device),
             dtype=str(self.model.dtype).removeprefix("torch."),
             image_seed=image_seed,
+            advice={
+                method.name: self.model.defaults[method.name]
+                for method in job.methods
+                if method.name in self.model.defaults
+            },
             **found,
         )
 

@@ -105,6 +105,8 @@ class Facts(Frozen):
     changed_pixels: int | None = None
     inversion_psnr: float | None = None
     words: str | None = None
+    advice: dict[str, dict[str, Any]] = {}
+    """The model's own defaults of the methods' parameters, by method; they held where the job says nothing."""
     score: float | None = None
     ranker: str | None = None
     fallbacks: tuple[str, ...] = ()

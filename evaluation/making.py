@@ -116,7 +116,8 @@ class Maker:
         masks = [hashlib.sha256(mask.tobytes()).hexdigest() for mask in scene.masks]
         words = [placement.words for placement in scene.placements]
         photo = hashlib.sha256(scene.picture.file.read_bytes()).hexdigest() if self.settings.edit else None
-        settings = [version("inlay"), self.editor.model.fingerprint, repr(self.guidance), repr(self.settings), seed]
+        model = self.editor.model
+        settings = [version("inlay"), model.fingerprint, model.defaults, repr(self.guidance), repr(self.settings), seed]
         return hashlib.sha256(json.dumps([*settings, scene.prompt, words, masks, photo]).encode()).hexdigest()
 
 

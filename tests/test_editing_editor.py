@@ -1,5 +1,7 @@
 """Laws of `Editor`: pixels outside, seeds, strength, warnings, refusals."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from inlay import Editor, Photo
 from inlay.diffusion.denoiser import NumericError
 from inlay.editing.sampling import with_fallbacks
 from inlay.errors import OutOfMemoryError, UsageError
+from inlay.guidance import MaskedAttention
 from inlay.guidance.regions import Region
 
 PROMPT = "a red apple"
@@ -150,6 +153,13 @@ def test_a_result_names_what_made_it(editor, photo, mask):
     job = result.settings[0]
     assert (job.prompt, job.seed, job.strength, job.facts.image_seed) == (PROMPT, 9, 0.6, 9)
     assert type(job).model_validate_json(job.model_dump_json()) == job
+
+
+def test_a_result_says_what_the_model_advised(models, photo, mask):
+    advice = {"masked-attention": {"layers": [1]}, "zest": {"layers": [0]}, "guidance_scale": 4.0}
+    editor = Editor(replace(models("sd1"), defaults=advice))
+    (job,) = editor.edit(photo, mask, PROMPT, steps=2, guidance=MaskedAttention()).settings
+    assert (job.guidance_scale, job.facts.advice) == (4.0, {"masked-attention": {"layers": [1]}})
 
 
 def test_memory_fallbacks_shrink_the_batch_and_are_named(models):

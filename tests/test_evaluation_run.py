@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +140,8 @@ def test_a_run_goes_on_where_it_was(editor: Editor, clip: str, dataset: Path, tm
     def run(**changes: Any) -> Table:
         calls.clear()
         settings: dict[str, Any] = {"methods": ["plain"], "steps": 2, "seeds": (0, 1), "features": clip}
-        return evaluate("generate", dataset, output=output, editor=editor, segmenter=segmenter, **settings | changes)
+        settings |= {"editor": editor, "segmenter": segmenter}
+        return evaluate("generate", dataset, output=output, **settings | changes)
 
     first = run()
     assert len(calls) == 3 * 2 * 2
@@ -154,6 +156,8 @@ def test_a_run_goes_on_where_it_was(editor: Editor, clip: str, dataset: Path, tm
     run(limit=2)
     assert not calls
     run(steps=3)
+    assert len(calls) == 3 * 2 * 3
+    run(steps=3, editor=Editor(replace(editor.model, defaults={"masked-attention": {"alpha": 0.1}})))
     assert len(calls) == 3 * 2 * 3
 
 

@@ -20,7 +20,10 @@ states = model.prompts.encode(["a red cat"]).states
 with torch.no_grad():
     output = model.unet(torch.ones(1, 4, 8, 8), 500, states).sample
 torch.save(output, out)
-print(sorted({"accelerate", "peft", "torch._dynamo", "torchvision", "transformers"} & set(sys.modules)))
+unused = {"accelerate", "peft", "scipy", "sympy", "torch._dynamo", "torchvision", "transformers"}
+print(sorted(unused & set(sys.modules)))
+from inlay.diffusion.schedule import Schedule
+Schedule("dpm++2m", {**model.scheduler_config, "use_beta_sigmas": True}, 5)
 import_wholly()
 from diffusers import StableDiffusionPipeline
 print(StableDiffusionPipeline.from_pretrained(folder).unet.config.in_channels)

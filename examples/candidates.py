@@ -10,7 +10,7 @@ from inlay.segmentation import masks, segment
 model, steps = sys.argv[1:] or ("toybox", "25")
 
 photo = inlay.Photo.from_image(skimage.data.rocket())
-mask = masks.grow(segment(photo, boxes=[(290, 30, 355, 330)]).best, 6)
+mask = masks.grow(segment(photo, boxes=[(290, 115, 355, 400)]).best, 6)
 
 editor = inlay.Editor.from_pretrained(model)
 result = editor.edit(photo, mask, "a cactus in the desert", words="cactus", num_images=4, steps=int(steps))

@@ -49,12 +49,6 @@ def intersect(*masks: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
     return np.logical_and.reduce(_same_size(masks))
 
 
-def subtract(mask: Bool[np.ndarray, "H W"], *others: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
-    """Pixels of the first mask that are in none of the others."""
-    _same_size((mask, *others))
-    return mask & ~np.logical_or.reduce(others) if others else mask.copy()
-
-
 def fill_holes(mask: Bool[np.ndarray, "H W"], largest: float | None = None) -> Bool[np.ndarray, "H W"]:
     """Closes background that the mask encloses (all of it, or only holes of at most `largest` pixels)."""
     labels, areas = _label(~mask, connectivity=4)
@@ -144,40 +138,6 @@ def smooth(
     smoothed = np.zeros_like(mask)
     smoothed[window] = mean(slope) * guide + mean(offset) > 0.5
     return smoothed
-
-
-def snap(
-    mask: Bool[np.ndarray, "H W"], photo: UInt8[np.ndarray, "H W 3"], band: float = 4, rounds: int = 2
-) -> Bool[np.ndarray, "H W"]:
-    """The mask with its outline moved by GrabCut within `band` pixels of where it was; all else stays.
-
-    Works on a window around the thing at up to 1024 pixels a side, so memory is bounded.
-    """
-    import cv2
-
-    _same_size((mask, photo[..., 0]))
-    core = shrink(mask, band)
-    if not core.any() or mask.all():
-        return mask.copy()
-    x0, y0, x1, y1 = bounding_box(mask)
-    reach = round(4 * band) + 1
-    window = np.s_[max(0, y0 - reach) : y1 + reach, max(0, x0 - reach) : x1 + reach]
-    trimap = np.where(mask, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)[window]
-    trimap[core[window]] = cv2.GC_FGD
-    trimap[~grow(mask, band)[window]] = cv2.GC_BGD
-    size = trimap.shape[1], trimap.shape[0]
-    scale = min(1.0, 1024 / max(size))
-    small = max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
-    trimap = np.asarray(cv2.resize(trimap, small, interpolation=cv2.INTER_NEAREST), np.uint8)
-    if len(np.unique(trimap % 2)) < 2:
-        return mask.copy()
-    cv2.setRNGSeed(0)
-    pixels = cv2.resize(photo[window], small, interpolation=cv2.INTER_AREA)
-    cv2.grabCut(pixels, trimap, (0, 0, 0, 0), np.zeros((1, 65)), np.zeros((1, 65)), rounds, cv2.GC_INIT_WITH_MASK)
-    found = cv2.resize((trimap % 2).astype(np.float32), size, interpolation=cv2.INTER_LINEAR) >= 0.5
-    snapped = mask.copy()
-    snapped[window] = np.where(core[window] | ~grow(mask, band)[window], mask[window], found)
-    return snapped
 
 
 def _distance_to(mask: Bool[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:

@@ -46,6 +46,12 @@ def test_packages_are_the_folders_on_disk():
     assert nested == [], "a folder of a room would not ship"
 
 
+def test_toyboxs_weights_and_benchmark_ship():
+    patterns = SETTINGS["tool"]["setuptools"]["package-data"]["inlay"]
+    shipped = {file for pattern in patterns for file in ROOT.glob(pattern)}
+    assert {ROOT / "toybox/weights/model_index.json", ROOT / "toybox/benchmark/instances.json"} <= shipped
+
+
 def test_the_root_holds_three_python_files():
     assert {path.name for path in ROOT.glob("*.py")} == {"__init__.py", "cli.py", "errors.py"}
 

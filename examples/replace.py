@@ -9,7 +9,7 @@ from inlay.segmentation import segment
 model, steps = sys.argv[1:] or ("toybox", "25")
 
 photo = inlay.Photo.from_image(skimage.data.coffee())
-mask = segment(photo, boxes=[(170, 15, 425, 330)]).best
+mask = segment(photo, boxes=[(170, 15, 425, 330)], points=[(290, 120)]).best
 
 editor = inlay.Editor.from_pretrained(model)
 result = editor.edit(photo, mask, "a pumpkin on a table", words="pumpkin", steps=int(steps))

@@ -63,7 +63,7 @@ class Job(Frozen):
     model: str = "toybox"
     prompt: str
     negative_prompt: str = ""
-    seed: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, le=2**62)  # seed + k fits a generator
     num_images: int = Field(1, ge=1)
     steps: int = Field(50, ge=1)
     guidance_scale: float | None = Field(None, ge=0)

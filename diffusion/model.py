@@ -181,22 +181,27 @@ class Model:
             result: Tensor = call(vae)
             if not half or bool(result.isfinite().all()):
                 return result
-        vae.to(torch.float32)
+        move(vae, dtype=torch.float32)
         try:
             return call(vae)
         finally:
-            vae.to(torch.float16)
+            move(vae, dtype=torch.float16)
 
     def to(self, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Model:
         """Move the weights, in place."""
         for module in (self.unet, self.vae, *self.prompts.encoders):
-            module.to(device=device, dtype=dtype)
+            move(module, device, dtype)
         return self
 
     def offload(self) -> None:
         """Keep only the UNet on its device; text encoders and autoencoder run on the CPU, in fp32."""
         for module in (self.vae, *self.prompts.encoders):
-            module.to(device="cpu", dtype=torch.float32)
+            move(module, torch.device("cpu"), torch.float32)
+
+
+def move(module: torch.nn.Module, device: torch.device | None = None, dtype: torch.dtype | None = None) -> None:
+    """Move and cast, in place. diffusers' own `to` warns of every dtype."""
+    torch.nn.Module.to(module, device=device, dtype=dtype)
 
 
 def pick_device(name: str) -> torch.device:

@@ -20,5 +20,8 @@ def finite(values: Tensor, step: Step | None = None) -> Tensor:
     """
     if not bool(values.isfinite().all()):
         place = "in the decoded picture" if step is None else f"at timestep {int(step.timestep)}"
-        raise NumericError(f"The model produced NaN or infinity {place}; try --dtype float32.")
+        raise NumericError(
+            f"The model produced NaN or infinity {place}: half precision overflows (try --dtype float32), or its "
+            "weights are broken."
+        )
     return values

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import resource
+import shutil
 import signal
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageCms
 
 SIZE = (48, 40)
 BOX = ("--box", "10,8,30,30")
@@ -59,12 +62,12 @@ def refused(ran: Any, code: int, *said: str) -> None:
     assert not Path(OUT).exists()
 
 
-@pytest.mark.parametrize("orientation", [2, 3, 6, 8])
+@pytest.mark.parametrize("orientation", range(2, 9))
 def test_turned_photos_are_edited_as_they_are_shown(edit: Any, orientation: int) -> None:
     exif = Image.Exif()
     exif[274] = orientation
     picture().save("turned.png", exif=exif)
-    shown = (SIZE[1], SIZE[0]) if orientation in (6, 8) else SIZE
+    shown = (SIZE[1], SIZE[0]) if orientation >= 5 else SIZE
     white(2, 3, 12, 9, shown).save("mask.png")
     assert edit("turned.png", "--mask", "mask.png", "--feather", 0).code == 0
     made = Image.open(OUT)
@@ -86,15 +89,46 @@ def test_every_mode_is_edited_and_its_background_kept(edit: Any, mode: str) -> N
     ran = edit(name, "--mask", "mask.png", "--feather", 0, out=out)
     assert ran.code == 0, ran.err
     before, after = (np.asarray(Image.open(path).convert("RGB")) for path in (name, out))
-    if mode != "I;16":  # Pillow shows 16 bits its own way
-        assert (before[:8] == after[:8]).all()
+    if mode == "I;16":
+        before, after = np.asarray(Image.open(name))[..., None], cv2.imread(out, cv2.IMREAD_UNCHANGED)
+        assert before.dtype == after.dtype
+    assert (before[:8] == after[:8]).all()
 
 
-def test_a_picture_of_an_animation_is_chosen(edit: Any) -> None:
-    picture().save("moving.gif", save_all=True, append_images=[picture().effect_spread(2), picture().effect_spread(3)])
-    refused(edit("moving.gif", *BOX), 2, "moving.gif", "--frame")
-    refused(edit("moving.gif", *BOX, "--frame", 9), 2, "no frame 9")
-    assert edit("moving.gif", *BOX, "--frame", 1).code == 0
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparency_stays_and_is_never_the_mask(edit: Any, mode: str) -> None:
+    source = picture(mode[:1] if mode == "LA" else "RGB")
+    source.putalpha(white(0, 0, 24, 40))
+    (source.quantize(32) if mode == "P" else source).save("clear.png")
+    white(10, 8, 30, 30).convert("RGB").save("opaque.png")
+    refused(edit("clear.png", "--mask", "opaque.png", "--mask-read", "alpha"), 2, "alpha")
+    assert edit("clear.png", *BOX).code == 0
+    before, after = (np.asarray(Image.open(path).convert("RGBA")) for path in ("clear.png", OUT))
+    assert (before[..., 3] == after[..., 3]).all()
+    assert (before[:4] == after[:4]).all()
+
+
+def test_a_profile_goes_along(edit: Any) -> None:
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    picture().save("managed.png", icc_profile=profile)
+    assert edit("managed.png", *BOX).code == 0
+    assert Image.open(OUT).info["icc_profile"] == profile
+
+
+@pytest.mark.parametrize("name", ["moving.gif", "moving.webp", "pages.tif"])
+def test_one_picture_of_several_is_chosen(edit: Any, name: str) -> None:
+    picture().save(name, save_all=True, append_images=[picture().effect_spread(2), picture().effect_spread(3)])
+    refused(edit(name, *BOX), 2, name, "--frame")
+    refused(edit(name, *BOX, "--frame", 9), 2, "no frame 9")
+    assert edit(name, *BOX, "--frame", 1).code == 0
+
+
+def test_names_with_spaces_and_other_alphabets(edit: Any) -> None:
+    picture().save("mein Foto 写真.png")
+    ran = edit("mein Foto 写真.png", *BOX, out="été à la mer/ответ 1.png")
+    assert (ran.code, [str(path) for path in ran.paths]) == (0, ["été à la mer/ответ 1.png"])
+    assert ran.paths[0].is_file()
+    refused(edit("kein Foto ü.png", *BOX), 1, "kein Foto ü.png")
 
 
 def test_files_that_are_no_photos(edit: Any, folder: Path) -> None:
@@ -169,6 +203,7 @@ def test_prompts(edit: Any, inlay_command: Any) -> None:
         ("--strength=2", "strength"),
         ("--steps=0", "steps"),
         ("--seed=-1", "seed"),
+        ("--seed=9999999999999999999", "seed"),
         ("--num-images=0", "num_images"),
         ("--guidance-scale=nan", "guidance_scale"),
         ("--scheduler=pndm", "discards"),
@@ -221,6 +256,52 @@ def test_models_that_are_not_there(inlay_command: Any, folder: Path) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has CUDA")
 def test_cuda_that_is_not_there(edit: Any) -> None:
     refused(edit("photo.png", *BOX, "--device", "cuda"), 2, "cuda", "--device cpu")
+
+
+def test_segmentation_weights_whose_hash_differs(edit: Any, inlay_command: Any, tmp_path: Path) -> None:
+    from inlay.segmentation.weights import known_model
+
+    for file in known_model("sam").files:
+        file_path = known_model("sam").folder / file.name
+        file_path.parent.mkdir(parents=True, exist_ok=True)
+        file_path.write_bytes(b"something else")
+    refused(edit("photo.png", *BOX, "--segmenter", "sam"), 4, "corrupt", "inlay models download")
+    ran = inlay_command("models", "verify", "sam")
+    assert ran.code == 4
+    assert "encoder.onnx: corrupt" in ran.out
+    assert "inlay models download" in ran.err
+
+
+def test_broken_weights_never_make_a_picture(inlay_command: Any, model_folder: Any, folder: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    shutil.copytree(model_folder("sd1"), "broken")
+    (weights,) = Path("broken/unet").glob("*.safetensors")
+    save_file({name: value * torch.nan for name, value in load_file(weights).items()}, weights)
+    refused(
+        inlay_command("edit", "photo.png", *BOX, "-p", "x", "-m", "broken", "--steps", 1, "-o", OUT),
+        1,
+        "NaN",
+        "weights",
+    )
+
+
+def test_memory_that_runs_out(edit: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    from inlay.diffusion.model import Model
+
+    decode, most = Model.decode, 1
+
+    def decode_few(model: Model, latents: torch.Tensor) -> torch.Tensor:
+        if len(latents) > most:
+            raise torch.OutOfMemoryError("out of memory")
+        return decode(model, latents)
+
+    monkeypatch.setattr(Model, "decode", decode_few)
+    ran = edit("photo.png", *BOX, "-n", 2, "--json", out="two.png")
+    assert ran.code == 0, ran.err
+    assert json.loads(ran.out.splitlines()[0])["settings"]["facts"]["fallbacks"] == ["batches of 1"]
+    most = 0
+    refused(edit("photo.png", *BOX), 5, "Memory ran out")
 
 
 def test_results_without_settings(inlay_command: Any) -> None:

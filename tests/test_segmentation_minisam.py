@@ -10,6 +10,7 @@ from inlay.errors import ModelError
 from inlay.segmentation import Prompts, masks, segment
 from inlay.segmentation.backends import load
 from inlay.segmentation.download import download
+from inlay.segmentation.everything import everything
 from inlay.segmentation.files import decode_rle
 from PIL import Image
 
@@ -27,14 +28,16 @@ def minisam():
 
 @pytest.fixture(scope="module")
 def scene():
-    """The photo with the largest instance of all, and that instance."""
+    """The photo with the largest instance of all that is less than half of it, and that instance."""
     if not COCO_MINI.is_dir():
         pytest.skip("coco-mini is not beside this checkout")
     from pycocotools import mask as coco
 
     known = json.loads((COCO_MINI / "instances.json").read_text())
     photos = {photo["id"]: photo for photo in known["images"]}
-    instance = max((one for one in known["annotations"] if not one["iscrowd"]), key=lambda one: one["area"])
+    half = {key: photo["height"] * photo["width"] / 2 for key, photo in photos.items()}
+    things = [one for one in known["annotations"] if not one["iscrowd"] and one["area"] < half[one["image_id"]]]
+    instance = max(things, key=lambda one: one["area"])
     photo = photos[instance["image_id"]]
     rle = coco.merge(coco.frPyObjects(instance["segmentation"], photo["height"], photo["width"]))
     truth = decode_rle({"size": rle["size"], "counts": rle["counts"].decode()})
@@ -52,3 +55,10 @@ def test_a_box_gives_the_thing_and_a_further_click_is_quick(minisam, scene):
     start = time.process_time()
     encoded.predict(Prompts(point, np.array([1, 1])))
     assert time.process_time() - start < 1  # of all cores together; 0.1 s on an idle one
+
+
+def test_everything_has_the_thing_among_few_masks(minisam, scene):
+    photo, truth, _ = scene
+    found = everything(photo, backend=minisam, grid=4)
+    assert 1 < len(found.rles) < 30
+    assert max(masks.iou(mask, truth) for mask in found.masks()) > 0.7

@@ -335,7 +335,7 @@ class Editor:
             image_seed=image_seed,
             advice={
                 method.name: self.model.defaults[method.name]
-                for method in job.methods
+                for method in job.methods or ()
                 if method.name in self.model.defaults
             },
             **found,

@@ -22,7 +22,7 @@ from ..guidance.regions import Region
 from .composite import composite
 from .crop import Crop, crops_for
 from .job import Facts, Job, Method, checked
-from .photo import Photo
+from .photo import MAX_PIXELS, Photo
 from .rank import Ranker, ToyboxRanker
 from .reconstruct import decode_with_background
 from .sampling import Canvas, Painted, Progress, paint, with_fallbacks
@@ -129,6 +129,8 @@ class Editor:
         height, width = job.size
         if height < 1 or width < 1:
             raise UsageError(f"The size {height}x{width} has no area.")
+        if height * width > MAX_PIXELS:
+            raise UsageError(f"The size {height}x{width} has more than {MAX_PIXELS} pixels; ask for less.")
         padded = tuple(-(-side // self.model.factor) * self.model.factor for side in job.size)
         method, recorder = recorded(guidance, attention)
 

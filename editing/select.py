@@ -49,7 +49,7 @@ def select(photo: Photo, selection: Selection, *, offline: bool = False) -> Sele
     """
     given = {name for name in POINTING if getattr(selection, name)}
     if not given:
-        raise UsageError("Nothing is pointed at; give --point, --box, --select, --mask or --layout.")
+        raise UsageError("Nothing is pointed at; give --point, --box, --select or --mask (or, to edit, --layout).")
     if len(given & {"text", "files"}) and len(given) > 1:
         raise UsageError("Choose one way to point: --point and --box together, or --select, or --mask.")
     if selection.files:

@@ -148,6 +148,12 @@ def test_what_cannot_be_is_refused_in_a_sentence(editor, photo, mask, change, sa
         editor.edit(**arguments)
 
 
+@pytest.mark.parametrize("size", [(0, 64), (100_000, 100_000)])
+def test_a_size_without_pixels_or_beyond_all_memory_is_refused(editor, size):
+    with pytest.raises(UsageError, match="The size"):
+        editor.generate(PROMPT, size=size, steps=2)
+
+
 def test_a_result_names_what_made_it(editor, photo, mask):
     result = editor.edit(Photo.from_image(photo), mask, PROMPT, steps=2, seed=9, strength=0.6)
     job = result.settings[0]

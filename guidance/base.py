@@ -39,9 +39,9 @@ class Run:
     def steps(self) -> tuple[Step, ...]:
         return self.schedule.steps
 
-    def advised(self, method: str, parameter: str, fallback: Any) -> Any:
-        """What the model's own defaults say of a parameter that the user left open."""
-        return self.model.defaults.get(method, {}).get(parameter, fallback)
+    def resolve(self, given: Any, method: str, parameter: str, fallback: Any) -> Any:
+        """A method's parameter: what is given, else the model's advice, else `fallback`."""
+        return self.model.defaults.get(method, {}).get(parameter, fallback) if given is None else given
 
     def within(self, step: Step, fraction: float) -> bool:
         """Whether `step` is among the first round(fraction * N) of the run's N steps."""

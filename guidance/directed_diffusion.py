@@ -99,7 +99,7 @@ class DirectedDiffusion(Guidance):
         if self.strength == 0 or targets.idle:
             return None
         layers = frozenset(layer.name for layer in choose(run.model, self.layers))
-        count = run.advised("directed-diffusion", "trailing", 10) if self.trailing is None else self.trailing
+        count = run.resolve(self.trailing, "directed-diffusion", "trailing", 10)
         trailing = {
             id(place): _trailing(run, prompt, count)
             for prompt, places in zip(run.prompts, run.places, strict=True)

@@ -129,7 +129,7 @@ class MaskedAttention(Guidance):
     normalize: str | None = None
     layers: Layers | None = None
     every: int = 1
-    area: float = 0.0
+    area: float = 0.5
     instances: bool = True
 
     def __post_init__(self) -> None:
@@ -146,19 +146,15 @@ class MaskedAttention(Guidance):
         targets = Targets(run, self.fraction)
         if self.alpha == 0 or targets.idle:
             return None
-        advised = run.advised("masked-attention", "normalize", "scale-free")
-        normalize = advised if self.normalize is None else self.normalize
-        layers = run.advised("masked-attention", "layers", "all") if self.layers is None else self.layers
-        return _Member(self, run, targets, choose(run.model, layers), normalize, self._alpha(run, normalize, advised))
-
-    def _alpha(self, run: Run, normalize: str, advised: str) -> float:
-        """The step length that is given, else the model's advice if it is meant for `normalize`, else the paper's."""
-        if self.alpha is not None:
-            return self.alpha
+        layers = choose(run.model, run.resolve(self.layers, "masked-attention", "layers", "all"))
+        advised = run.resolve(None, "masked-attention", "normalize", "scale-free")
+        normalize = self.normalize or advised
         defaults = (UNIT_ALPHA, UNIT_ALPHA_EDITING) if normalize == "unit" else (ALPHA, ALPHA_EDITING)
-        name = "alpha_editing" if run.editing else "alpha"
-        fallback = defaults[run.editing]
-        return run.advised("masked-attention", name, fallback) if normalize == advised else fallback
+        alpha = defaults[run.editing] if self.alpha is None else self.alpha
+        if normalize == advised:  # the model's advice on alpha is meant for its own kind of step
+            name = "alpha_editing" if run.editing else "alpha"
+            alpha = run.resolve(self.alpha, "masked-attention", name, alpha)
+        return _Member(self, run, targets, layers, normalize, alpha)
 
 
 @dataclass(frozen=True)

@@ -47,20 +47,22 @@ class PaintWithWords(Guidance):
     """Paint-with-words.
 
     Args:
-        strength: w', >= 0; 0.3 was best for SD 2 in the search of the masked-attention guidance paper.
+        strength: w', >= 0; None takes the model's advice, else 0.3, best for SD 2 in the search of the masked-attention
+            guidance paper.
         fraction: share of the steps that are edited, from the first.
         layers: "all", or depths and names of cross-attention layers.
         area: help for regions below a quarter of the picture, 0 (the paper) to 1: their words are raised
             (0.25 / share of the picture) ** area times as much.
     """
 
-    strength: float = 0.3
+    strength: float | None = None
     fraction: float = 1.0
     layers: Layers = "all"
     area: float = 0.0
 
     def __post_init__(self) -> None:
-        number(self, "strength", self.strength, 0)
+        if self.strength is not None:
+            number(self, "strength", self.strength, 0)
         share(self, "fraction", self.fraction)
         share(self, "area", self.area)
 
@@ -69,7 +71,8 @@ class PaintWithWords(Guidance):
         if self.strength == 0 or targets.idle:
             return None
         layers = frozenset(layer.name for layer in choose(run.model, self.layers))
-        return _Member(self, run.schedule, targets, layers)
+        strength = run.resolve(self.strength, "paint-with-words", "strength", 0.3)
+        return _Member(self, run.schedule, targets, layers, strength)
 
 
 @dataclass(frozen=True)
@@ -78,13 +81,14 @@ class _Member(Member):
     schedule: Schedule
     targets: Targets
     layers: frozenset[str]
+    strength: float
 
     def request(self, step: Step) -> Request:
         active = self.targets.active(step)
         if not any(active):
             return Request()
         signal, noise = self.schedule.level(step.index)
-        weight = self.method.strength * math.log1p(noise / signal)
+        weight = self.strength * math.log1p(noise / signal)
         return Request(scores=(partial(self._edit, active, weight),))
 
     def _edit(

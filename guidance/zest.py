@@ -78,7 +78,7 @@ class Zest(Guidance):
     """ZestGuide.
 
     Args:
-        strength: eta of Eq. 5, >= 0.
+        strength: eta of Eq. 5, >= 0; None takes the model's advice, else the paper's 1.
         fraction: tau, share of the steps that are guided, from the first.
         layers: depths and names of cross-attention layers, or "all"; None takes the model's advice, else depths 1 and
             2, at 512 x 512 the paper's 32 x 32 and 16 x 16. No gradient runs through what lies behind the last one.
@@ -86,13 +86,14 @@ class Zest(Guidance):
             (0.25 / share of the picture) ** area times.
     """
 
-    strength: float = 1.0
+    strength: float | None = None
     fraction: float = 0.5
     layers: Layers | None = None
     area: float = 0.0
 
     def __post_init__(self) -> None:
-        number(self, "strength", self.strength, 0)
+        if self.strength is not None:
+            number(self, "strength", self.strength, 0)
         share(self, "fraction", self.fraction)
         share(self, "area", self.area)
 
@@ -100,8 +101,9 @@ class Zest(Guidance):
         targets = Targets(run, self.fraction)
         if self.strength == 0 or targets.idle:
             return None
-        layers = choose(run.model, run.advised("zest", "layers", (1, 2)) if self.layers is None else self.layers)
-        return _Member(self, run, targets, layers, max(layer.grid(run.size) for layer in layers))
+        layers = choose(run.model, run.resolve(self.layers, "zest", "layers", (1, 2)))
+        strength = run.resolve(self.strength, "zest", "strength", 1.0)
+        return _Member(self, run, targets, strength, layers, max(layer.grid(run.size) for layer in layers))
 
 
 @dataclass(frozen=True)
@@ -109,6 +111,7 @@ class _Member(Member):
     method: Zest
     run: Run
     targets: Targets
+    strength: float
     layers: tuple[Layer, ...]
     grid: tuple[int, int]
 
@@ -127,7 +130,7 @@ class _Member(Member):
 
     def settle(self, latents: Tensor, gradient: Tensor, step: Step, denoiser: Denoiser) -> Float[Tensor, "b c h w"]:
         """Eq. 5."""
-        return latents - self.method.strength * self.run.schedule.level(step.index)[1] * unit(gradient)
+        return latents - self.strength * self.run.schedule.level(step.index)[1] * unit(gradient)
 
     def _sample(self, maps: Maps, sample: int, places: Sequence[Place]) -> Float[Tensor, ""]:
         layers = [maps.layers[layer.name][sample] for layer in self.layers]

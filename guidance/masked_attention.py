@@ -3,7 +3,7 @@ Text-to-Image Generation" (Endo, The Visual Computer, 2023).
 
 Before a step's prediction the latents move down the gradient of a loss that wants the attention of a region's words
 inside its mask and not outside. Beyond the paper: scale-free losses and steps, chosen layers, every n-th step, help for
-small regions, and regions that share a word kept apart.
+small regions, and an object for each of several regions.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ tuned for."""
 ALPHA, ALPHA_EDITING = 0.08, 0.01
 """The paper's guidance scales: from scratch, and with Blended Latent Diffusion."""
 
-UNIT_ALPHA, UNIT_ALPHA_EDITING = 0.4, 0.05
+UNIT_ALPHA, UNIT_ALPHA_EDITING = 0.2, 0.05
 """The same for unit steps, chosen on the embedded model."""
 
 
@@ -70,24 +70,21 @@ def regions_loss(
 ) -> Float[Tensor, ""]:
     """Eq. 2 on one layer, with weights per region and a boost of what is inside.
 
-    With `instances`, regions that share a word are a group. A shared word is not driven out of the other regions of its
-    group. What the group has inside enters as area times the geometric mean of the regions' mean attention (weighted by
-    area), whose gradient is that of the sum where all regions have the same and pulls harder on the poorer ones where
-    they have not: so no region can take the word for itself.
+    With `instances`, what the regions have inside enters as area times the geometric mean of their mean attention
+    (weighted by area). Its gradient is that of the sum where all regions have the same, and pulls harder on the poorer
+    ones where they have not, so no region starves another. And a word that regions share is not driven out of any.
     """
     attention = torch.stack([layer[..., list(tokens)].sum(dim=(0, -1)) for tokens in words])
     inside = (masks * attention).sum(dim=(1, 2))
     if not instances:
         outside = ((1 - masks) * attention).sum(dim=(1, 2))
         return (weights * (balance * outside - boosts * inside)).sum()
-    total = layer.new_zeros(())
+    areas = masks.sum(dim=(1, 2))
+    means, shares = (inside / areas).clamp(min=1e-8), areas * weights * boosts
+    total = -shares.sum() * (shares / shares.sum() * means.log()).sum().exp()
     for group in sharing(words):
-        union = masks[group].amax(dim=0)
-        outside = ((1 - union) * attention[group]).sum(dim=(1, 2))
-        areas = masks[group].sum(dim=(1, 2)) * weights[group] * boosts[group]
-        means = inside[group] / masks[group].sum(dim=(1, 2))
-        geometric = ((areas / areas.sum()) * means.clamp(min=1e-8).log()).sum().exp()
-        total = total + (weights[group] * balance * outside).sum() / len(group) - areas.sum() * geometric
+        outside = ((1 - masks[group].amax(dim=0)) * attention[group]).sum(dim=(1, 2))
+        total = total + balance * (weights[group] * outside).sum() / len(group)
     return total
 
 
@@ -108,7 +105,7 @@ class MaskedAttention(Guidance):
 
     Args:
         alpha: step length of Eq. 3, >= 0; None takes the model's advice, else the paper's 0.08 from scratch and 0.01
-            while editing (0.4 and 0.05 for unit steps).
+            while editing (0.2 and 0.05 for unit steps).
         balance: weight of attention outside the region, the paper's lambda, >= 0.
         fraction: share of the steps that are guided, from the first.
         normalize: how far alpha goes. "none" is the paper's sum, exactly; "scale-free" makes one alpha serve other
@@ -120,7 +117,8 @@ class MaskedAttention(Guidance):
         every: guide every n-th step only, with an alpha n times as large.
         area: help for regions below a quarter of the picture, 0 (the paper) to 1: what is inside counts
             (0.25 / share of the picture) ** area times.
-        instances: keep regions that share a word apart, one object each; False is the paper.
+        instances: give every region an object of its own: no region starves another, and a word that regions share is
+            not driven out of any; False is the paper.
     """
 
     alpha: float | None = None

@@ -34,14 +34,14 @@ class SegmenterGuidance(Guidance):
         classes: words -> class index; a region whose phrase is not there has the class of the one word of it that is.
             None takes the network's `classes`, names in order, or what the embedded model's world calls them.
         background: class wanted outside all regions; None wants nothing there.
-        scale: of the gradient of the mean cross-entropy, >= 0; the default was chosen on the embedded model.
+        scale: of the gradient of the mean cross-entropy, >= 0; far above the default it fools the network instead.
         fraction: share of the steps that are guided, from the first.
     """
 
     network: Any = None
     classes: Mapping[str, int] | None = None
     background: int | None = None
-    scale: float = 30.0
+    scale: float = 3.0
     fraction: float = 0.5
 
     def __post_init__(self) -> None:

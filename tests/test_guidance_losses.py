@@ -55,27 +55,33 @@ def test_regions_loss_without_instances_is_the_papers() -> None:
     assert torch.isclose(regions_loss(maps, masks, words, 0.5, ones, ones, instances=False), paper)
 
 
-def test_instances_change_nothing_for_words_of_their_own() -> None:
-    maps = random_maps(2, (4, 6), 5)
+@pytest.mark.parametrize("words", [[[1, 2], [3, 4]], [[1], [4]]])
+def test_instances_change_nothing_where_regions_fare_alike(words: list[list[int]]) -> None:
+    """Neither the loss nor its gradient."""
+    maps = torch.full((2, 4, 6, 5), 0.2, dtype=torch.float64, requires_grad=True)
     masks = torch.zeros(2, 4, 6, dtype=torch.float64)
     masks[0, :2, :3], masks[1, 1:, 2:] = 1, 1
-    words, ones = [[1, 2], [3]], torch.ones(2, dtype=torch.float64)
+    ones = torch.ones(2, dtype=torch.float64)
     paper = masked_attention_loss([maps], masks, words, 0.5)
-    assert torch.isclose(regions_loss(maps, masks, words, 0.5, ones, ones, instances=True), paper)
+    loss = regions_loss(maps, masks, words, 0.5, ones, ones, instances=True)
+    assert torch.isclose(loss, paper)
+    assert torch.allclose(*(torch.autograd.grad(value, maps)[0] for value in (loss, paper)))
 
 
-def test_instances_pull_harder_on_the_poorer_region() -> None:
-    maps = torch.full((1, 1, 4, 2), 0.1, dtype=torch.float64)
+@pytest.mark.parametrize("other", [1, 2])
+def test_instances_pull_harder_on_the_poorer_region(other: int) -> None:
+    """Whether the regions share a word or not."""
+    maps = torch.full((1, 1, 4, 3), 0.1, dtype=torch.float64)
     maps[0, 0, 0, 1] = 0.8
     maps.requires_grad_()
     masks = torch.tensor([[[1.0, 0, 0, 0]], [[0, 0, 0, 1.0]]], dtype=torch.float64)
     ones = torch.ones(2, dtype=torch.float64)
-    loss = regions_loss(maps, masks, [[1], [1]], 0.5, ones, ones, instances=True)
+    loss = regions_loss(maps, masks, [[1], [other]], 0.5, ones, ones, instances=True)
     (gradient,) = torch.autograd.grad(loss, maps)
-    pull = -gradient[0, 0, :, 1]
-    assert pull[3] == pytest.approx(8 * pull[0].item())
-    assert pull[3] * pull[0] == pytest.approx(1.0)  # on average as hard as the paper's
-    assert (pull[1:3] == -0.5).all()  # outside of both, once
+    rich, poor = -gradient[0, 0, 0, 1], -gradient[0, 0, 3, other]
+    assert poor == pytest.approx(8 * rich.item())
+    assert poor * rich == pytest.approx(1.0)  # on average as hard as the paper's
+    assert (gradient[0, 0, 1:3, [1, other]] == 0.5).all()  # outside of both, once
 
 
 def test_shared_words_make_groups() -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
@@ -13,9 +14,9 @@ from torch import Tensor
 
 from .base import Guidance, Member, Run
 from .checks import share
-from .edits import ColumnEdit, sizes
+from .edits import ColumnEdit, spread
 from .layers import Layers, choose
-from .regions import Place, assign, marked
+from .regions import marked
 from .targets import Targets
 
 
@@ -31,7 +32,7 @@ def swap_attention(
     to one.
     """
     tokens, device = probabilities.shape[-1], probabilities.device
-    constant = assign(masks.to(probabilities) / sizes(words, device), words, tokens)
+    constant = spread(masks.to(probabilities), probabilities.new_ones(len(words)), words, tokens)
     return replace_columns(probabilities[None], constant[None], marked(words, tokens, device)[None], renormalize)[0]
 
 
@@ -73,22 +74,4 @@ class AttentionSwapping(Guidance):
         if targets.idle:
             return None
         layers = frozenset(layer.name for layer in choose(run.model, self.layers))
-        return _Member(targets, layers, self.renormalize)
-
-
-@dataclass(frozen=True)
-class _Member(ColumnEdit):
-    renormalize: bool
-
-    def edit(
-        self,
-        probabilities: Float[Tensor, "b heads h w tokens"],
-        values: Float[Tensor, "b h w tokens"],
-        targets: Bool[Tensor, "b tokens"],
-    ) -> Float[Tensor, "b heads h w tokens"]:
-        return replace_columns(probabilities, values, targets, self.renormalize)
-
-    def values(self, tokens: int, places: Sequence[Place], grid: tuple[int, int]) -> Float[Tensor, "h w tokens"]:
-        words, masks = self.words(places), self.targets.masks(places, grid)
-        heights = self.targets.weights(places)[:, None, None] / sizes(words, masks.device)
-        return assign(masks * heights, words, tokens)
+        return ColumnEdit(targets, layers, partial(replace_columns, renormalize=self.renormalize))

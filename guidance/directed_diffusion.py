@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from jaxtyping import Bool, Float
@@ -19,9 +20,9 @@ from torch import Tensor
 
 from .base import Guidance, Member, Run
 from .checks import number, share
-from .edits import ColumnEdit, sizes
+from .edits import ColumnEdit, spread
 from .layers import Layers, choose
-from .regions import Place, assign, marked
+from .regions import Place, marked
 from .targets import Targets
 
 
@@ -37,8 +38,7 @@ def direct_attention(
     A region's strength is shared by its words. A word of several regions gets the largest of their Gaussians.
     """
     tokens = probabilities.shape[-1]
-    heights = strength[:, None, None].to(probabilities) / sizes(words, probabilities.device)
-    gain = assign(gaussians(masks).to(probabilities) * heights, words, tokens)
+    gain = spread(gaussians(masks).to(probabilities), strength.to(probabilities), words, tokens)
     return lift(probabilities[None], gain[None], marked(words, tokens, probabilities.device)[None], factor)[0]
 
 
@@ -105,7 +105,7 @@ class DirectedDiffusion(Guidance):
             for prompt, places in zip(run.prompts, run.places, strict=True)
             for place in places
         }
-        return _Member(targets, layers, self, trailing)
+        return _Member(targets, layers, partial(lift, factor=self.factor), self.strength, trailing)
 
 
 def _trailing(run: Run, prompt: str, count: int) -> tuple[int, ...]:
@@ -116,21 +116,12 @@ def _trailing(run: Run, prompt: str, count: int) -> tuple[int, ...]:
 
 @dataclass(frozen=True)
 class _Member(ColumnEdit):
-    method: DirectedDiffusion
+    strength: float
     trailing: dict[int, tuple[int, ...]]
-
-    def edit(
-        self,
-        probabilities: Float[Tensor, "b heads h w tokens"],
-        values: Float[Tensor, "b h w tokens"],
-        targets: Bool[Tensor, "b tokens"],
-    ) -> Float[Tensor, "b heads h w tokens"]:
-        return lift(probabilities, values, targets, self.method.factor)
 
     def words(self, places: Sequence[Place]) -> list[tuple[int, ...]]:
         return [place.tokens + self.trailing[id(place)] for place in places]
 
-    def values(self, tokens: int, places: Sequence[Place], grid: tuple[int, int]) -> Float[Tensor, "h w tokens"]:
-        boxes, words = gaussians(self.targets.masks(places, grid, binary=True) > 0), self.words(places)
-        heights = self.method.strength * self.targets.weights(places)[:, None, None] / sizes(words, boxes.device)
-        return assign(boxes.to(heights) * heights, words, tokens)
+    def shapes(self, places: Sequence[Place], grid: tuple[int, int]) -> Float[Tensor, "r h w"]:
+        masks = self.targets.masks(places, grid, binary=True)
+        return self.strength * gaussians(masks > 0).to(masks)

@@ -4,9 +4,9 @@
     python benchmarks/guidance.py --device cuda      the same, and time and memory of the full-size shapes in fp16
     python benchmarks/guidance.py --shapes sd15 --methods masked-attention zest --json costs.json
 
-Weights are random in the shapes of toybox, Stable Diffusion 1.5 and SDXL. FLOPs are torch's own count over the real
-loop on the meta device, where each kind of call to the denoiser is run and counted once. There are no numbers to look
-at there: what is asked of them (finite? where not zero?) is answered yes.
+Weights are random in the shapes of toybox, Stable Diffusion 1.5 and SDXL. FLOPs and the counted peak are of the real
+loop on the meta device; the peak is of weights in half precision with unfused attention, an upper bound of what tensors
+take on a GPU.
 """
 
 from __future__ import annotations
@@ -17,15 +17,16 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from counting import Count, count_run
 from diffusers import AutoencoderKL, UNet2DConditionModel
-from inlay.diffusion.denoiser import Denoiser, Request, gaussian, generators
+from inlay.diffusion.denoiser import Denoiser, gaussian, generators
 from inlay.diffusion.loop import denoise
 from inlay.diffusion.model import Model
 from inlay.diffusion.schedule import Schedule
@@ -40,8 +41,6 @@ from inlay.guidance.paint_with_words import PaintWithWords
 from inlay.guidance.regions import Region, bind
 from inlay.guidance.segmenter import SegmenterGuidance
 from inlay.guidance.zest import Zest
-from torch.overrides import TorchFunctionMode
-from torch.utils.flop_counter import FlopCounterMode
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
@@ -195,117 +194,17 @@ def prepare(
     return lambda: denoise(latents, schedule.steps, metered(denoiser), session)
 
 
-@dataclass(frozen=True)
-class Count:
-    """UNet forwards (one per sample and call, also where they stop early) and backwards, and FLOPs."""
-
-    forwards: int = 0
-    backwards: int = 0
-    flops: int = 0
-
-    def __add__(self, other: Count) -> Count:
-        return Count(self.forwards + other.forwards, self.backwards + other.backwards, self.flops + other.flops)
-
-
-class Witness(TorchFunctionMode):
-    """Counts backward passes, and answers for meta tensors what only numbers could tell."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.backwards = 0
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.autograd.grad:
-            self.backwards += 1
-        if args and isinstance(args[0], torch.Tensor) and args[0].is_meta:
-            if func is torch.Tensor.__bool__:
-                return True
-            if func is torch.Tensor.nonzero:
-                return torch.ones(args[0].shape).nonzero()
-            if func is torch.Tensor.cpu:
-                return args[0]
-        return func(*args, **(kwargs or {}))
-
-
-@dataclass
-class Meter:
-    """Adds up what calls cost; one like an earlier one is not run again."""
-
-    witness: Witness
-    unet: Any
-    known: dict[Hashable, tuple[Count, Any]] = field(default_factory=dict)
-    total: Count = field(default_factory=Count)
-    forwards: int = 0
-    busy: bool = False
-
-    def __call__(self, kind: Hashable, work: Callable[[], Any]) -> Any:
-        if self.busy:  # a call inside of a call
-            return work()
-        if kind not in self.known:
-            self.known[kind] = self._count(work)
-        cost, result = self.known[kind]
-        self.total += cost
-        return result
-
-    def _count(self, work: Callable[[], Any]) -> tuple[Count, Any]:
-        forwards, backwards = self.forwards, self.witness.backwards
-        hook = self.unet.register_forward_pre_hook(self._forward)
-        self.busy = True
-        with FlopCounterMode(display=False) as counter:
-            result = work()
-        self.busy = False
-        hook.remove()
-        cost = Count(self.forwards - forwards, self.witness.backwards - backwards, counter.get_total_flops())
-        return cost, result
-
-    def _forward(self, unet: Any, args: Any) -> None:
-        self.forwards += len(args[0])
-
-
-@dataclass(frozen=True)
-class Metered(Denoiser):
-    """A denoiser whose calls are metered."""
-
-    meter: Meter = field(kw_only=True)
-
-    def forward(self, latents: Any, step: Any, embedding: Any, opening: Any = None) -> Any:
-        return self.meter(("forward", len(latents)), lambda: Denoiser.forward(self, latents, step, embedding, opening))
-
-    def predict(self, latents: Any, step: Any, request: Any = None) -> Any:
-        kind = ("predict", len(latents), request and asks(request))
-        return self.meter(kind, lambda: Denoiser.predict(self, latents, step, request))
-
-    def gradient(self, latents: Any, step: Any, loss: Any, request: Any = None) -> Any:
-        kind = ("gradient", len(latents), request and asks(request), loss.layers)
-        return self.meter(kind, lambda: Denoiser.gradient(self, latents, step, loss, request))
-
-
-def asks(request: Request) -> Hashable:
-    """What decides the cost of a request."""
-    losses = tuple((loss.layers, loss.needs_output) for loss in request.losses)
-    return len(request.scores), len(request.probabilities), losses, tuple(watch.layers for watch in request.watches)
-
-
 def count(model: Model, method: Guidance, steps: int) -> Count:
     """What one image of `steps` steps costs in the loop; `model` is on the meta device."""
-    with Witness() as witness:
-        meter = Meter(witness, model.unet)
-        names = [entry.name for entry in fields(Denoiser)]
-        prepare(
-            model,
-            method,
-            steps,
-            lambda denoiser: Metered(**{name: getattr(denoiser, name) for name in names}, meter=meter),
-        )()
-    return meter.total
+    return count_run(model, lambda metered: prepare(model, method, steps, metered))
 
 
 @dataclass(frozen=True)
 class Measure:
-    """Seconds per image, and peak bytes with and above the weights."""
+    """Seconds per image, and the most bytes in use, with and above the weights."""
 
     seconds: float
-    peak: int
+    used: int
     above: int
 
 
@@ -320,8 +219,8 @@ def measure(model: Model, method: Guidance, steps: int) -> Measure:
     if cuda:
         torch.cuda.synchronize()
     seconds = time.perf_counter() - started
-    peak = torch.cuda.max_memory_allocated() if cuda else status("VmHWM")
-    return Measure(seconds, peak, peak - held)
+    used = torch.cuda.max_memory_allocated() if cuda else status("VmHWM")
+    return Measure(seconds, used, used - held)
 
 
 def restart_peak(cuda: bool) -> int:
@@ -345,15 +244,16 @@ def table(shape: str, counts: dict[str, Count], measures: dict[str, Measure], wh
     """One line per method, with ratios to plain sampling in brackets."""
     lines = [f"{shape}: per image; in brackets the ratio to plain sampling; time and memory: {where or 'not measured'}"]
     lines.append(
-        f"{'method':40}{'forwards':>10}{'backwards':>11}{'TFLOP':>18}{'seconds':>18}{'peak MiB (above weights)':>32}"
+        f"{'method':40}{'forwards':>10}{'backwards':>11}{'TFLOP':>18}{'counted peak MiB':>18}{'seconds':>18}"
+        f"{'used MiB (above weights)':>32}"
     )
     for name, cost in counts.items():
         line = f"{name:40}{cost.forwards:10}{cost.backwards:11}"
-        line += f"{cost.flops / 1e12:10.2f} ({cost.flops / counts['plain'].flops:.3f})"
+        line += f"{cost.flops / 1e12:10.2f} ({cost.flops / counts['plain'].flops:.3f}){cost.peak / 2**20:18.0f}"
         if name in measures:
             took, base = measures[name], measures["plain"]
             line += f"{took.seconds:10.2f} ({took.seconds / base.seconds:.3f})"
-            line += f"{took.peak / 2**20:12.0f} ({took.peak / base.peak:.3f}) {took.above / 2**20:8.0f}"
+            line += f"{took.used / 2**20:12.0f} ({took.used / base.used:.3f}) {took.above / 2**20:8.0f}"
         lines.append(line)
     return "\n".join(lines)
 

@@ -17,6 +17,8 @@ from inlay.guidance.zest import Zest
 from torch import Tensor
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "benchmarks"))
+from counting import Live
+
 import guidance as costs
 
 FORWARD = 803e9
@@ -34,6 +36,18 @@ def plain(sd15: Model) -> costs.Count:
     return costs.count(sd15, Guidance(), 50)
 
 
+def test_the_peak_is_of_what_lives_at_once() -> None:
+    weight = torch.empty(256, 1024, device="meta")
+    with Live([weight]) as live:
+        assert weight.t().shape == (1024, 256)  # a view takes nothing
+        for _ in range(3):
+            kept = weight + 1
+            kept = kept.half()
+            assert kept.shape == (256, 1024)
+    assert live.peak == 2**20 * (1 + 1 + 0.5)  # weight, sum, and its half or that of the round before
+    assert live.bytes == 2**20 * (1 + 0.5)
+
+
 def test_plain_sampling_is_two_forwards_a_step(plain: costs.Count) -> None:
     assert (plain.forwards, plain.backwards) == (100, 0)
     assert plain.flops == pytest.approx(100 * FORWARD, rel=0.005)
@@ -45,6 +59,7 @@ def test_masked_attention_costs_no_more_than_its_gradient(sd15: Model, plain: co
     assert (cost.forwards, cost.backwards) == (115, 15)
     assert cost.flops <= 1.32 * plain.flops * 1.03
     assert cost.flops >= plain.flops + 15 * 1.9 * FORWARD  # the gradient really goes through all layers
+    assert cost.peak < 8 * 2**30
 
 
 def test_zest_costs_one_short_backward_more(sd15: Model, plain: costs.Count) -> None:

@@ -5,23 +5,27 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from inlay.errors import ModelError, UsageError
 from inlay.toybox import autoencoder, sprites, tokens
 from inlay.toybox.captions import Caption
-from inlay.toybox.pool import tokenize
+from inlay.toybox.denoising import Denoising
+from inlay.toybox.networks import Painter, noise_levels
+from inlay.toybox.pool import Pool, tokenize
 from inlay.toybox.stage import Plan, Stage
 from inlay.toybox.train import Workshop, train, train_segmenter
 from inlay.toybox.world import NOUNS
-from toybox_world import recipe, renderer
+from toybox_world import LARGE, WORLD, recipe, renderer
 from transformers import CLIPTokenizer
 
 
 def workshop(folder: Path, steps: int, resume: bool = False) -> Workshop:
     folder.mkdir(exist_ok=True)
-    return Workshop("mini", recipe(), renderer(), folder, resume, minutes=0.0, steps=steps, init_from=None)
+    small, large = renderer(), renderer(LARGE)
+    return Workshop("mini", recipe(), small, large, folder, resume, minutes=0.0, steps=steps, init_from=None)
 
 
 @pytest.fixture(scope="module")
@@ -118,6 +122,32 @@ def test_the_export_is_a_stock_pipeline(trained: Path) -> None:
     assert image.size == (32, 32)
     assert pipeline.scheduler.config.timestep_spacing == "trailing"
     assert pipeline.vae.config.scaling_factor == 1
+
+
+def test_the_painter_sees_pictures_of_both_sizes_and_equally_many_pixels_of_each(trained: Path, tmp_path: Path) -> None:
+    """Steps alternate by chance between the pools."""
+    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
+
+    vae = AutoencoderKL.from_pretrained(trained / "weights" / "vae", torch_dtype=torch.float32)
+    tokenizer = CLIPTokenizer.from_pretrained(trained / "weights" / "tokenizer")
+    pools = [
+        Pool(renderer(world), vae, tokenizer, tmp_path / world_name, shard=32, count=1)
+        for world_name, world in (("small", WORLD), ("large", LARGE))
+    ]
+    for pool in pools:
+        pool.grow(1)
+    seen = []
+
+    class Watched(Painter):
+        def forward(self, latents: torch.Tensor, *rest: Any) -> torch.Tensor:
+            seen.append(tuple(latents.shape))
+            return super().forward(latents, *rest)
+
+    empty = torch.tensor(tokenizer("", padding="max_length").input_ids)
+    loss, random = Denoising(pools, 8, noise_levels(), empty, half=False), torch.Generator().manual_seed(0)
+    painter = Watched(recipe(), tokenizer)
+    assert all(bool(loss(painter, random).isfinite()) for _ in range(8))
+    assert set(seen) == {(8, 8, 4, 4), (2, 8, 8, 8)}
 
 
 def test_whitening_changes_latents_alone() -> None:

@@ -23,6 +23,7 @@ WORLD = World(
     photos=0.0,
     occlusion=0.25,
 )
+LARGE = replace(WORLD, size=64)
 COLOURS = ((0.9, 0.1, 0.1), (0.1, 0.2, 0.9), (0.9, 0.8, 0.1))
 
 
@@ -39,8 +40,8 @@ def atlas(size: int = 32) -> Tensor:
     )
 
 
-def renderer() -> Renderer:
-    return Renderer(WORLD, atlas())
+def renderer(world: World = WORLD) -> Renderer:
+    return Renderer(world, atlas())
 
 
 def recipe() -> Config:
@@ -48,6 +49,7 @@ def recipe() -> Config:
     return replace(
         CONFIGS["mini"],
         world=WORLD,
+        large=LARGE,
         autoencoder_widths=(8, 8, 8, 8),
         autoencoder_batch=4,
         widths=(16, 16, 32),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from .world import World, world
+from .world import MINI_LARGE, World, world
 
 
 @dataclass(frozen=True)
@@ -27,6 +27,8 @@ class Config:
     segmenter_batch: int
     shares: tuple[float, float, float]
     """Of `--minutes`: autoencoder, UNet, each of the two segmenters."""
+    large: World | None = None
+    """Larger pictures for every other step of the UNet, whose batch shrinks as their area grows."""
 
 
 CONFIGS = {
@@ -44,6 +46,7 @@ CONFIGS = {
         grow_every=200,
         segmenter_batch=16,
         shares=(0.14, 0.72, 0.07),
+        large=MINI_LARGE,
     ),
     "base": Config(
         world=world("base"),

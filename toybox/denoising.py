@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -21,8 +22,10 @@ class Denoising:
     Timesteps are drawn in proportion to their min-SNR weight instead of being weighted: the same mean, less noise.
     """
 
-    pool: Pool
+    pools: Sequence[Pool]
+    """Each step draws from one of them."""
     batch: int
+    """Scenes of the first pool a step; of a pool of larger pictures, as many as have the same area."""
     levels: Float[Tensor, "1000"]
     empty: Int[Tensor, "tokens"]
     half: bool
@@ -31,14 +34,16 @@ class Denoising:
     grounding: float = 0.05
 
     def __call__(self, model: nn.Module, random: Generator) -> Tensor:
-        batch = self.pool.batch(random, self.batch)
+        pool = self.pools[int(torch.randint(len(self.pools), (), generator=random))]
+        count = self.batch * self.pools[0].renderer.world.size ** 2 // pool.renderer.world.size**2
+        batch = pool.batch(random, count)
         clean = batch["latents"].float()
-        device, mine = clean.device, team.share(self.batch)
+        device, mine = clean.device, team.share(count)
         ratio = self.levels / (1 - self.levels)
         weights = (ratio.clamp(max=5.0) / ratio).cpu()
-        timesteps = torch.multinomial(weights, self.batch, replacement=True, generator=random)[mine].to(device)
-        noise = torch.randn(self.batch, *clean.shape[1:], generator=random)[mine].to(device)
-        dropped = (torch.rand(self.batch, generator=random) < self.dropout)[mine].to(device)
+        timesteps = torch.multinomial(weights, count, replacement=True, generator=random)[mine].to(device)
+        noise = torch.randn(count, *clean.shape[1:], generator=random)[mine].to(device)
+        dropped = (torch.rand(count, generator=random) < self.dropout)[mine].to(device)
         ids = torch.where(dropped[:, None], self.empty.to(device), batch["ids"].long())
         words = batch["words"].float() * ~dropped[:, None, None]
         maps: Maps = []

@@ -28,12 +28,16 @@ MENTIONS = 3
 
 
 class Pool:
-    """`latents` (n, c, h, w), `ids` (n, tokens), and per mention its tokens and its objects' cover of the grid."""
+    """`latents` (n, c, h, w), `ids` (n, tokens), and per mention its tokens and its objects' cover of the grid.
+
+    `count` shards of `shard` scenes each, when it is full.
+    """
 
     def __init__(
-        self, renderer: Renderer, vae: AutoencoderKL, tokenizer: CLIPTokenizer, folder: Path, shard: int
+        self, renderer: Renderer, vae: AutoencoderKL, tokenizer: CLIPTokenizer, folder: Path, shard: int, count: int
     ) -> None:
-        self.renderer, self.vae, self.tokenizer, self.folder, self.shard = renderer, vae, tokenizer, folder, shard
+        self.renderer, self.vae, self.tokenizer, self.folder = renderer, vae, tokenizer, folder
+        self.shard, self.count = shard, count
         self.shards: list[dict[str, Tensor]] = []
         folder.mkdir(parents=True, exist_ok=True)
 

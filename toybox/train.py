@@ -32,7 +32,7 @@ from .segmenter import Segmenter
 from .sprites import load_atlas, save_atlas
 from .stage import M, Plan, Stage
 from .vocabulary import describe
-from .world import NOUNS
+from .world import NOUNS, World
 
 HELD_OUT = 1_000_000_000
 """Seeds from here on are never trained on."""
@@ -46,6 +46,8 @@ class Workshop:
     name: str
     recipe: Config
     renderer: Renderer
+    large: Renderer | None
+    """Of the recipe's large world, if it has one."""
     folder: Path
     resume: bool
     minutes: float
@@ -121,16 +123,16 @@ def crops(
     return torch.stack(parts[team.share(batch)]).float() / 127.5 - 1
 
 
-def train_painter(shop: Workshop, pool: Pool) -> Painter:
+def train_painter(shop: Workshop, pools: list[Pool]) -> Painter:
     """The UNet and its text encoder, averaged over the last steps."""
     torch.manual_seed(2)
-    recipe, device = shop.recipe, shop.renderer.device
+    recipe, device, pool = shop.recipe, shop.renderer.device, pools[0]
     painter = Painter(recipe, pool.tokenizer).to(device).to(memory_format=torch.channels_last)
     if shop.init_from is not None:
         painter.load(shop.init_from)
     stage = shop.stage("unet", painter, recipe.shares[1], learning_rate=recipe.rate, warmup=200, decay=0.25)
     empty = torch.tensor(pool.tokenizer("", padding="max_length").input_ids)
-    loss = Denoising(pool, recipe.batch, noise_levels().to(device), empty, shop.half)
+    loss = Denoising(pools, recipe.batch, noise_levels().to(device), empty, shop.half)
     held_out = encode(pool.renderer(HELD_OUT, 64), pool.vae, pool.tokenizer)
     held_out = {name: part.to(device) for name, part in held_out.items()}
 
@@ -140,7 +142,8 @@ def train_painter(shop: Workshop, pool: Pool) -> Painter:
         return "attention AUC " + " / ".join(scores)
 
     def before(stage: Stage[Painter]) -> None:
-        pool.grow(min(recipe.pool // recipe.shard, 3 + stage.step // recipe.grow_every))
+        for part in pools:
+            part.grow(min(part.count, 3 + stage.step // recipe.grow_every))
 
     stage.run(loss, watch, before)
     export(stage.averaged, pool.vae, pool.tokenizer, shop.folder / "weights")
@@ -196,11 +199,15 @@ def main() -> None:
         save_atlas(options.save_sprites, NOUNS)
         return
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    atlas = load_atlas(recipe.world.nouns, recipe.world.size, options.sprites).to(device)
+
+    def renderer(world: World) -> Renderer:
+        return Renderer(world, load_atlas(world.nouns, world.size, options.sprites).to(device))
+
     shop = Workshop(
         options.config,
         recipe,
-        Renderer(recipe.world, atlas),
+        renderer(recipe.world),
+        renderer(recipe.large) if recipe.large else None,
         options.out,
         options.resume,
         options.minutes,
@@ -226,12 +233,16 @@ def train(shop: Workshop, stages: list[str]) -> None:
     (shop.folder / "weights" / "world.json").write_text(described + "\n")
     if {"pool", "unet"} & set(stages):
         tokenizer = tokenizer_of(shop)
-        pool = Pool(shop.renderer, vae, tokenizer, shop.folder / "pool", shop.recipe.shard)
+        count, shard = shop.recipe.pool // shop.recipe.shard, shop.recipe.shard
+        pools = [Pool(shop.renderer, vae, tokenizer, shop.folder / "pool", shard, count)]
+        if shop.large is not None:
+            pools.append(Pool(shop.large, vae, tokenizer, shop.folder / "pool-large", shard, max(1, count // 4)))
     if "pool" in stages:
-        for shard in range(shop.recipe.pool // shop.recipe.shard):
-            pool.ready(shard)
+        for pool in pools:
+            for number in range(pool.count):
+                pool.ready(number)
     if "unet" in stages:
-        train_painter(shop, pool)
+        train_painter(shop, pools)
     if "decoder" in stages:
         vae = train_decoder(shop, vae)
         vae.half().save_pretrained(shop.folder / "weights" / "vae")

@@ -345,6 +345,7 @@ def evaluate_generate(
     seeds: Seeds = "0",
     steps: Annotated[int, opt("--steps", "Denoising steps. [25]")] = 25,
     guidance_scale: Scale = None,
+    size: Size = None,
     model: ModelName = None,
     device: Device = None,
     dtype: Dtype = None,
@@ -403,6 +404,7 @@ def measure(task: Literal["generate", "edit"], options: dict[str, Any]) -> None:
         seeds=[whole(seed) for seed in options["seeds"].split(",")],
         steps=options["steps"],
         guidance_scale=options["guidance_scale"],
+        size=size(options["size"]) if options.get("size") else None,
         progress=not options["quiet"] and sys.stderr.isatty(),
     )
     typer.echo(options["output"] / "report.md")

@@ -45,6 +45,8 @@ class Settings:
     edit: bool
     steps: int
     guidance_scale: float | None = None
+    size: tuple[int, int] | None = None
+    """(H, W) whose area images are generated at; the model's own."""
 
 
 def image_name(method: str, seed: int, scene: Scene) -> str:
@@ -105,7 +107,7 @@ class Maker:
             photo = Photo.open(scene.picture.file)
             made = self.editor.edit(photo, placement.segment.mask, scene.prompt, words=placement.words, **options)
         else:
-            size = canvas(scene, self.editor.model.native_size, self.editor.model.grid)
+            size = canvas(scene, self.settings.size or self.editor.model.native_size, self.editor.model.grid)
             masks = on_grid(torch.from_numpy(np.stack(scene.masks)).float(), size).clamp(0, 1)
             words = [placement.words for placement in scene.placements]
             regions = [Region(mask, phrase) for mask, phrase in zip(masks, words, strict=True)]
@@ -121,10 +123,10 @@ class Maker:
         return hashlib.sha256(json.dumps([*settings, scene.prompt, words, masks, photo]).encode()).hexdigest()
 
 
-def canvas(scene: Scene, native: tuple[int, int], grid: int) -> tuple[int, int]:
-    """(H, W) to generate at: about the picture's aspect and the model's native area, divisible by its grid."""
+def canvas(scene: Scene, size: tuple[int, int], grid: int) -> tuple[int, int]:
+    """(H, W) to generate at: about the picture's aspect and the area of `size`, divisible by the model's grid."""
     height, width = scene.placements[0].segment.rle["size"]
-    scale = (native[0] * native[1] / (height * width)) ** 0.5
+    scale = (size[0] * size[1] / (height * width)) ** 0.5
     return max(grid, round(height * scale / grid) * grid), max(grid, round(width * scale / grid) * grid)
 
 

@@ -45,6 +45,7 @@ def evaluate(
     seeds: Sequence[int] = (0,),
     steps: int = 25,
     guidance_scale: float | None = None,
+    size: tuple[int, int] | None = None,
     progress: bool = False,
 ) -> Table:
     """Measure methods on a dataset in COCO format; write `results.json`, `report.md`, contact sheets and a plot.
@@ -65,6 +66,7 @@ def evaluate(
         limit: how many scenes at most, chosen at random but always the same; a larger limit includes a smaller's.
         seeds: one image per scene, method and seed.
         guidance_scale: of classifier-free guidance; default the editor's.
+        size: (H, W) whose area images are generated at, in the scenes' aspects; default the model's own.
 
     Raises:
         UsageError: a dataset, protocol, method or parameter that is not there, or no scene that can be scored.
@@ -82,7 +84,7 @@ def evaluate(
     suited, left_out = select_scenes(collection, protocol)
     scorer, notes = _load_scorer(collection, segmenter, features, clip, task == "edit")
     scenes = _sample(_scorable(suited, scorer, left_out), limit)
-    settings = Settings(task == "edit", steps, guidance_scale)
+    settings = Settings(task == "edit", steps, guidance_scale, size)
     editor = editor or (_toybox() if guidances else None)
 
     sources: dict[str, Source] = {REAL: lambda scene, seed: (scene.picture.file, None)}
@@ -104,6 +106,7 @@ def evaluate(
         "seeds": list(seeds),
         "steps": steps,
         "guidance scale": guidance_scale,
+        "size": size,
         "notes": notes,
         "versions": {name: version(name) for name in ("inlay", "torch", "diffusers", "transformers")},
     }

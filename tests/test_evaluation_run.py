@@ -253,6 +253,16 @@ def test_bad_requests_are_one_sentence(task: Any, changes: Any, words: str, data
     assert not (tmp_path / "out").exists()
 
 
+def test_images_are_made_at_the_area_asked_for(editor: Editor, dataset: Path, tmp_path: Path) -> None:
+    """An image made at another size is made anew."""
+    maps = label_maps(tmp_path / "maps", select_scenes(open_dataset(dataset), "all")[0], "plain", lambda mask: mask)
+    settings: Any = {"output": tmp_path / "out", "methods": ["plain"], "editor": editor, "segmenter": str(maps)}
+    for size in (None, (96, 144)):
+        evaluate("generate", dataset, **settings, features="judge", steps=1, size=size)
+        made = Image.open(next((tmp_path / "out/images/plain/0").glob("*.png")))
+        assert (made.height, made.width) == (size or (48, 80))
+
+
 @pytest.mark.parametrize(
     ("size", "expected"),
     [((64, 64), (64, 64)), ((480, 640), (56, 72)), ((640, 100), (160, 24)), ((5000, 10), (1432, 8))],

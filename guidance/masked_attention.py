@@ -99,6 +99,17 @@ def sharing(words: Sequence[Sequence[int]]) -> list[list[int]]:
     return [members for _, members in groups]
 
 
+def unit_by_region(
+    gradient: Float[Tensor, "c h w"], masks: Float[Tensor, "regions h w"], weights: Float[Tensor, " regions"]
+) -> Float[Tensor, "c h w"]:
+    """Unit steps region by region: inside each the gradient is divided by its own largest element, outside by that of
+    all, so that a region whose words are seen least moves as far as that which pulls hardest. Weights are lengths."""
+    inside = (masks[:, None] * gradient).abs().amax(dim=(1, 2, 3))
+    lengths = torch.where(inside > 0, weights / inside, torch.zeros_like(inside))
+    own = (masks * lengths[:, None, None]).sum(dim=0) / masks.sum(dim=0).clamp(min=1)
+    return own * gradient + (1 - masks.amax(dim=0)) * unit(gradient[None])[0]
+
+
 @dataclass(frozen=True)
 class MaskedAttention(Guidance):
     """Masked-attention guidance.
@@ -117,8 +128,8 @@ class MaskedAttention(Guidance):
         every: guide every n-th step only, with an alpha n times as large.
         area: help for regions below a quarter of the picture, 0 (the paper) to 1: what is inside counts
             (0.25 / share of the picture) ** area times.
-        instances: give every region an object of its own: no region starves another, and a word that regions share is
-            not driven out of any; False is the paper.
+        instances: give every region an object of its own: no region starves another (unit steps are taken region by
+            region), and a word that regions share is not driven out of any; False is the paper.
     """
 
     alpha: float | None = None
@@ -177,8 +188,20 @@ class _Member(Member):
         )
         gradient = denoiser.gradient(latents, step, loss, request)
         if self.normalize == "unit":
-            gradient = self.run.schedule.level(step.index)[1] * unit(gradient)
+            gradient = self.run.schedule.level(step.index)[1] * self._unit(gradient, active)
         return latents - self.length * gradient
+
+    def _unit(self, gradient: Tensor, active: Sequence[Sequence[Place]]) -> Float[Tensor, "b c h w"]:
+        if not self.method.instances:
+            return unit(gradient)
+        return torch.stack(
+            [
+                unit_by_region(sample, self.targets.masks(places, self.run.size), self.targets.weights(places))
+                if places
+                else sample
+                for sample, places in zip(gradient, active, strict=True)
+            ]
+        )
 
     @property
     def length(self) -> float:

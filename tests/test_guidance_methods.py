@@ -9,6 +9,8 @@ import pytest
 import tiny
 import torch
 from guided import PROMPT, begin, box, sample, two_regions
+from hypothesis import given
+from hypothesis import strategies as st
 from inlay.diffusion.denoiser import Loss, gaussian, generators
 from inlay.diffusion.model import Model
 from inlay.diffusion.schedule import Schedule
@@ -27,6 +29,8 @@ from inlay.guidance import (
     Zest,
     method,
 )
+from inlay.guidance.masked_attention import unit_by_region
+from inlay.guidance.zest import unit
 
 
 class Classes(torch.nn.Module):
@@ -409,6 +413,28 @@ def test_a_unit_step_is_as_long_whatever_the_loss(models: Any, steepness: float)
         moved = session.refine(torch.zeros(2, 4, 8, 12), step, Slope())  # type: ignore[arg-type]
         assert moved[0].abs().max() == pytest.approx(0.1 * 50 / 25 * schedule.level(step.index)[1])
         assert (moved[1] == 0).all()
+
+
+@given(st.data())
+def test_unit_steps_reach_as_far_in_every_region(data: st.DataObject) -> None:
+    """However much weaker the gradient is there; outside, and where nothing pulls, as with one unit step for all."""
+    columns = data.draw(st.lists(st.integers(1, 4), min_size=1, max_size=3))
+    masks = torch.zeros(len(columns), 6, 16)
+    for index, width in enumerate(columns):
+        masks[index, 1:5, 5 * index : 5 * index + width] = 1
+    strengths = torch.tensor(data.draw(st.lists(st.floats(1e-6, 1e3), min_size=len(columns), max_size=len(columns))))
+    weights = torch.tensor(data.draw(st.lists(st.floats(0.1, 4), min_size=len(columns), max_size=len(columns))))
+    outside = 1 - masks.amax(0)
+    gradient = torch.randn(4, 6, 16, generator=torch.Generator().manual_seed(data.draw(st.integers(0, 99))))
+    gradient = gradient * (outside + (masks * strengths[:, None, None]).sum(0))
+    moved = unit_by_region(gradient, masks, weights)
+    torch.testing.assert_close((masks[:, None] * moved).abs().amax((1, 2, 3)), weights)
+    torch.testing.assert_close(outside * moved, outside * unit(gradient[None])[0])
+    assert bool(((moved.sign() == gradient.sign()) | (moved == 0)).all())
+    swapped = unit_by_region(gradient, masks.flip(0), weights.flip(0))
+    torch.testing.assert_close(swapped, moved)
+    still = unit_by_region(gradient * outside, masks, weights)
+    assert bool((still * (1 - outside) == 0).all())
 
 
 def test_advice_for_one_kind_of_step_says_nothing_of_another(models: Any) -> None:

@@ -3,6 +3,7 @@
     python benchmarks/guidance.py                    FLOPs of all shapes on the meta device; time and memory of toybox
     python benchmarks/guidance.py --device cuda      the same, and time and memory of the full-size shapes in fp16
     python benchmarks/guidance.py --shapes sd15 --methods masked-attention zest --json costs.json
+    python benchmarks/guidance.py --shapes sd15 --measure sd15 --steps 4    on the CPU, too: half an hour on two cores
 
 Weights are random in the shapes of toybox, Stable Diffusion 1.5 and SDXL. FLOPs and the counted peak are of the real
 loop on the meta device; the peak is of weights in half precision with unfused attention, an upper bound of what tensors
@@ -265,7 +266,9 @@ def main() -> None:
     parser.add_argument("--shapes", nargs="+", default=list(SHAPES), choices=SHAPES)
     parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=METHODS, metavar="METHOD")
     parser.add_argument("--json", type=Path, help="also write the figures here")
+    parser.add_argument("--measure", nargs="+", choices=SHAPES, help="shapes to run, too [toybox; with CUDA all]")
     asked = parser.parse_args()
+    measured = asked.measure or (list(SHAPES) if asked.device == "cuda" else ["toybox"])
     names = list(dict.fromkeys(["plain", *asked.methods]))
     written: dict[str, Any] = {"device": asked.device, "steps": asked.steps, "torch": torch.__version__, "shapes": {}}
     where = torch.cuda.get_device_name() + ", fp16" if asked.device == "cuda" else "one image on the CPU, fp32"
@@ -273,7 +276,7 @@ def main() -> None:
         meta = build(shape, "meta", torch.bfloat16)
         counts = {name: count(meta, METHODS[name], asked.steps) for name in names}
         measures: dict[str, Measure] = {}
-        if asked.device == "cuda" or shape == "toybox":
+        if shape in measured:
             model = build(shape, asked.device, torch.float16 if asked.device == "cuda" else torch.float32)
             measures = {name: measure(model, METHODS[name], asked.steps) for name in names}
             del model

@@ -65,7 +65,7 @@ def read_exam() -> Exam:
     return Exam(images, classes, tuple(picture.captions[0] for picture in pictures), objects)
 
 
-def pictures_of(pipeline: Any, prompts: list[str], first_seed: int) -> Float[Tensor, "n 3 h w"]:
+def pictures_of(pipeline: Any, prompts: list[str], first_seed: int, side: int) -> Float[Tensor, "n 3 side side"]:
     """One picture per prompt, of seeds from `first_seed` on."""
     made = []
     for start in range(0, len(prompts), 10):
@@ -73,7 +73,7 @@ def pictures_of(pipeline: Any, prompts: list[str], first_seed: int) -> Float[Ten
         seeds = [torch.Generator().manual_seed(first_seed + start + index) for index in range(len(part))]
         scale = guidance_scale()
         images = pipeline(
-            part, num_inference_steps=STEPS, guidance_scale=scale, generator=seeds, output_type="np"
+            part, side, side, num_inference_steps=STEPS, guidance_scale=scale, generator=seeds, output_type="np"
         ).images
         made.append(torch.from_numpy(images).permute(0, 3, 1, 2))
     return torch.cat(made).float()
@@ -181,9 +181,10 @@ def main() -> None:
     guide, judge = load_segmenter("guide"), load_segmenter("judge")
     vae, count = pipeline.vae, len(judge.classes)
 
-    print(f"configuration: {shipped()['configuration']}, {shipped()['size']} px, {count - 1} nouns")
+    size = shipped()["size"]
+    print(f"configuration: {shipped()['configuration']}, {size} px, {count - 1} nouns")
     print(f"autoencoder, benchmark scenes: PSNR {reconstruction(vae, exam.images):.2f} dB")
-    photos = to_unit(photo_bank(shipped()["size"])[:200])
+    photos = to_unit(photo_bank(size)[:200])
     if len(photos):
         print(
             f"autoencoder, crops of scikit-image's photos (seen in training): PSNR {reconstruction(vae, photos):.2f} dB"
@@ -198,11 +199,13 @@ def main() -> None:
     scores = ", ".join(f"{attention_auc(painter, batch, t):.3f} at t = {t}" for t in (300, 600, 850))
     print(f"a noun's attention on its own object: AUC {scores}")
 
-    for objects, share in ((1, "the prompted noun"), (2, "both prompted nouns")):
+    for objects, side in ((1, size), (2, size), (1, 2 * size), (2, 2 * size)):
         prompts, classes = prompts_of(objects, options.prompts)
-        images = pictures_of(pipeline, prompts, first_seed=1000 * objects)
-        print(f"{len(prompts)} plain pictures: {share} found in {100 * found_share(judge, images, classes):.0f} %")
-        write_sheet(out / f"nouns-{objects}.png", images, prompts)
+        images = pictures_of(pipeline, prompts, 1000 * objects, side)
+        found = found_share(judge, torch.nn.functional.interpolate(images, (size, size), mode="area"), classes)
+        share = "the prompted noun" if objects == 1 else "both prompted nouns"
+        print(f"{len(prompts)} plain pictures at {side} px: {share} found in {100 * found:.0f} %")
+        write_sheet(out / f"nouns-{objects}-{side}.png", images, prompts)
     with torch.no_grad():
         shown = exam.images[50:66]
         decoded = vae.decode(vae.encode(shown * 2 - 1).latent_dist.mean).sample / 2 + 0.5

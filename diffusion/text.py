@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import UsageError
+
+COMMON = frozenset("a an the and or of in on at by to with from".split())
+"""Words that nobody means who asks for a thing."""
 
 
 @dataclass(frozen=True)
@@ -102,9 +106,8 @@ class Prompts:
             raise UsageError(self._missing(prompt, phrase))
         if occurrence is not None:
             if not 0 <= occurrence < len(starts):
-                raise UsageError(
-                    f"The words {phrase!r} stand {len(starts)} times in the prompt; there is no number {occurrence}."
-                )
+                known = "once, as occurrence 0" if len(starts) == 1 else f"as occurrences 0 to {len(starts) - 1}"
+                raise UsageError(f"The words {phrase!r} stand in the prompt {known}; there is no {occurrence}.")
             starts = [starts[occurrence]]
         found = tuple(sorted({start + 1 + offset for start in starts for offset in range(len(target))}))
         if found[-1] > self.limit:
@@ -113,10 +116,18 @@ class Prompts:
             )
         return found
 
+    def words(self, prompt: str, tokens: Sequence[int]) -> str:
+        """The text of token indices (begin mark is 0) of a prompt, in lower case."""
+        pieces = self.pieces(prompt)
+        return str(self.tokenizers[0].decode([pieces[token - 1] for token in tokens])).strip()
+
     @staticmethod
     def _missing(prompt: str, phrase: str) -> str:
-        words, length = prompt.split(), len(phrase.split())
-        runs = [" ".join(words[start : start + length]) for start in range(len(words) - length + 1)]
-        near = difflib.get_close_matches(phrase, runs, n=1, cutoff=0.5)
+        words, length = re.findall(r"[^\s,.;:!?]+", prompt), len(phrase.split())
+        if not words:
+            return f"The words {phrase!r} are not in the prompt, which has none; write them into it."
+        runs = [words[start : start + length] for start in range(len(words) - length + 1)]
+        named = [" ".join(run) for run in runs if not COMMON.issuperset(run)]
+        near = difflib.get_close_matches(phrase, named, n=1, cutoff=0.65)
         hint = f" Did you mean {near[0]!r}?" if near else ""
-        return f"The words {phrase!r} are not in the prompt, whose words are: {', '.join(words) or 'none'}.{hint}"
+        return f"The words {phrase!r} are not in the prompt, whose words are: {', '.join(words)}.{hint}"

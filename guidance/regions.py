@@ -5,10 +5,13 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from typing import Any
 
+import numpy as np
 import torch
 from jaxtyping import Bool, Float
+from PIL.Image import Image
 from torch import Tensor
 
 from ..diffusion.text import Prompts
@@ -20,8 +23,8 @@ class Region:
     """A place in the picture and the words of the prompt that belong in it.
 
     Args:
-        mask: (H, W) in [0, 1] or bool, numpy or torch, at any size with the picture's aspect; soft values and thin
-            scribbles are allowed.
+        mask: (H, W), at any size with the picture's aspect, thin scribbles allowed: a Pillow picture, or a numpy array
+            or torch tensor of bool, of uint8 (from 128 on it is the place) or of opacities in [0, 1].
         words: a phrase of the prompt, or token indices (the begin mark is 0).
         prompt: what MultiDiffusion paints here; default the phrase.
         weight: how much this region counts beside the others, > 0.
@@ -29,7 +32,7 @@ class Region:
         occurrence: which occurrence of the phrase, counted from 0; default all.
 
     Raises:
-        UsageError: an empty mask, a value outside its range.
+        UsageError: an empty mask, a value of another kind or outside its range.
     """
 
     mask: Any
@@ -40,24 +43,36 @@ class Region:
     occurrence: int | None = None
 
     def __post_init__(self) -> None:
-        mask = self.tensor()
-        name = self.words if isinstance(self.words, str) else list(self.words)
-        if mask.ndim != 2:
-            raise UsageError(f"The mask of region {name!r} has shape {tuple(mask.shape)}; a mask is (height, width).")
+        indices = isinstance(self.words, Sequence) and all(isinstance(token, Integral) for token in self.words)
+        if not (isinstance(self.words, str) or indices):
+            raise UsageError(f"A region's words are {self.words!r}; give a phrase of the prompt, or token indices.")
+        name, mask = f"region {self.words!r}", self.tensor()
+        if mask.ndim != 2 or not mask.numel():
+            raise UsageError(f"The mask of {name} has shape {tuple(mask.shape)}; a mask is (height, width).")
         if not bool(mask.isfinite().all()) or float(mask.min()) < 0 or float(mask.max()) > 1:
-            raise UsageError(f"The mask of region {name!r} has values outside 0 to 1.")
+            raise UsageError(f"The mask of {name} has values outside 0 to 1; scale it, or give uint8 (0 to 255).")
         if float(mask.max()) == 0:
-            raise UsageError(f"The mask of region {name!r} is empty; draw where the words belong.")
-        if not (math.isfinite(self.weight) and self.weight > 0):
-            raise UsageError(
-                f"The weight {self.weight} of region {name!r} is not above 0; leave the region out instead."
-            )
-        if self.fraction is not None and not 0 <= self.fraction <= 1:
-            raise UsageError(f"The fraction {self.fraction} of region {name!r} is outside 0 to 1.")
+            raise UsageError(f"The mask of {name} is empty; draw where the words belong, in white.")
+        if not (isinstance(self.weight, Real) and math.isfinite(self.weight) and self.weight > 0):
+            raise UsageError(f"The weight of {name} is {self.weight!r}; give a number above 0, or leave the region out.")
+        if self.fraction is not None and not (isinstance(self.fraction, Real) and 0 <= self.fraction <= 1):
+            raise UsageError(f"The fraction of {name} is {self.fraction!r}; give a number from 0 to 1.")
+        if self.occurrence is not None and not (isinstance(self.occurrence, Integral) and self.occurrence >= 0):
+            raise UsageError(f"The occurrence of {name} is {self.occurrence!r}; give 0 for the first, 1 for the next.")
 
     def tensor(self) -> Float[Tensor, "H W"]:
         """The mask as an fp32 tensor on the CPU."""
-        return torch.as_tensor(self.mask).detach().to("cpu", torch.float32)
+        mask = self.mask
+        if isinstance(mask, Image):
+            mask = np.asarray(mask if mask.mode[0] in "IF" else mask.convert("L"))
+        if isinstance(mask, np.ndarray) and mask.dtype.kind in "biuf":
+            mask = torch.from_numpy(mask.copy() if mask.dtype == np.uint8 else mask.astype(np.float32))
+        if not isinstance(mask, Tensor) or mask.is_complex():
+            raise UsageError(
+                f"The mask of region {self.words!r} is a {type(mask).__name__}; give a Pillow picture, or numbers in a "
+                "numpy array or torch tensor."
+            )
+        return (mask >= 128 if mask.dtype == torch.uint8 else mask).detach().to("cpu", torch.float32)
 
     def tokens(self, prompts: Prompts, prompt: str) -> tuple[int, ...]:
         """Token indices of the words in `prompt`.

@@ -34,10 +34,18 @@ def test_repeated_phrases_and_occurrences(prompts):
     prompt = "a cat and a cat and a dog"
     assert prompts.find(prompt, "a cat") == (1, 2, 4, 5)
     assert prompts.find(prompt, "cat", occurrence=1) == (5,)
-    with pytest.raises(UsageError, match=r"stand 2 times in the prompt; there is no number 2"):
+    with pytest.raises(UsageError, match=r"stand in the prompt as occurrences 0 to 1; there is no 2"):
         prompts.find(prompt, "cat", occurrence=2)
-    with pytest.raises(UsageError, match="there is no number -1"):
+    with pytest.raises(UsageError, match="there is no -1"):
         prompts.find(prompt, "cat", occurrence=-1)
+    with pytest.raises(UsageError, match=r"stand in the prompt once, as occurrence 0; there is no 3"):
+        prompts.find(prompt, "dog", occurrence=3)
+
+
+def test_tokens_become_words_again(prompts):
+    prompt = "A red zebra, on grass"
+    assert prompts.words(prompt, prompts.find(prompt, "Zebra")) == "zebra"
+    assert prompts.words(prompt, (2, *prompts.find(prompt, "grass"))) == "red grass"
 
 
 def test_a_missing_phrase_is_met_with_the_words_and_the_nearest(prompts):
@@ -45,10 +53,16 @@ def test_a_missing_phrase_is_met_with_the_words_and_the_nearest(prompts):
         prompts.find("a red table", "tabel")
     with pytest.raises(UsageError, match="Did you mean 'red apple'"):
         prompts.find("a red apple on grass", "red aple")
-    with pytest.raises(UsageError, match=r"whose words are: none\.$"):
+    with pytest.raises(UsageError, match=r"not in the prompt, which has none; write them into it\.$"):
         prompts.find("", "cat")
     with pytest.raises(UsageError, match="are empty"):
         prompts.find("a cat", " ")
+
+
+@pytest.mark.parametrize("phrase", ["cat", "ton", "thee"])
+def test_only_a_really_near_word_that_names_something_is_offered(prompts, phrase):
+    with pytest.raises(UsageError, match=r"not in the prompt, whose words are: a, dog, on, the, snow\.$"):
+        prompts.find("a dog, on the snow.", phrase)
 
 
 def test_words_behind_the_limit(prompts):

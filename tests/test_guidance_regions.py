@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from inlay.errors import ModelError, UsageError
 from inlay.guidance.layers import choose
 from inlay.guidance.regions import Region, as_set, bind, membership, on_grid
+from PIL import Image
 
 
 @settings(deadline=None, max_examples=50)
@@ -55,6 +56,24 @@ def test_soft_masks_stay_soft() -> None:
 def test_bool_and_numpy_masks_are_regions() -> None:
     mask = box(0, 0, 8, 8).numpy().astype(bool)
     assert torch.equal(Region(mask, "cat").tensor(), Region(torch.from_numpy(mask), "cat").tensor())
+
+
+def test_pictures_and_bytes_are_cut_at_half_white() -> None:
+    levels = np.tile(np.array([0, 127, 128, 255], np.uint8), (3, 1))
+    expected = torch.tensor([[0.0, 0.0, 1.0, 1.0]] * 3)
+    picture = Image.fromarray(levels)
+    for mask in (levels, torch.from_numpy(levels), *(picture.convert(mode) for mode in ("L", "RGB", "RGBA", "LA"))):
+        assert torch.equal(Region(mask, "cat").tensor(), expected)
+    assert torch.equal(Region(picture.convert("1", dither=Image.Dither.NONE), "cat").tensor(), expected)
+
+
+def test_numbers_of_any_width_and_direction_are_opacities() -> None:
+    mask = np.array([[0, 1], [0.25, 0.5]])
+    expected = torch.tensor([[0.5, 0.25], [1.0, 0.0]])
+    for kind in (">f8", np.float16, np.float32):
+        assert torch.equal(Region(mask.astype(kind)[::-1, ::-1], "cat").tensor(), expected)
+    assert torch.equal(Region(torch.tensor(mask, dtype=torch.bfloat16).flip(0, 1), "cat").tensor(), expected)
+    assert torch.equal(Region(Image.fromarray(mask.astype(np.float32)), "cat").tensor(), expected.flip(0, 1))
 
 
 @pytest.mark.parametrize(
@@ -100,11 +119,24 @@ def test_missing_words_are_refused(models: Any, words: Any, prompt: str, says: s
         ({"mask": torch.ones(1, 4, 4)}, "is \\(height, width\\)"),
         ({"mask": torch.full((4, 4), 1.5)}, "outside 0 to 1"),
         ({"mask": np.full((4, 4), np.nan)}, "outside 0 to 1"),
-        ({"weight": 0.0}, "not above 0"),
-        ({"weight": -1.0}, "not above 0"),
-        ({"weight": float("nan")}, "not above 0"),
-        ({"fraction": 1.5}, "outside 0 to 1"),
-        ({"fraction": float("nan")}, "outside 0 to 1"),
+        ({"mask": np.zeros((0, 0))}, r"has shape \(0, 0\); a mask is \(height, width\)"),
+        ({"mask": np.full((4, 4), 127, np.uint8)}, "is empty; draw where the words belong, in white"),
+        ({"mask": np.full((4, 4), 255)}, "outside 0 to 1; scale it, or give uint8"),
+        ({"mask": Image.new("I;16", (4, 4), 65535)}, "outside 0 to 1"),
+        ({"mask": "cup.png"}, "mask of region 'cat' is a str; give a Pillow picture"),
+        ({"mask": None}, "is a NoneType; give"),
+        ({"mask": np.array([["a"]])}, "is a ndarray; give a Pillow picture, or numbers"),
+        ({"words": 3}, "words are 3; give a phrase"),
+        ({"words": ["cat"]}, r"words are \['cat'\]; give a phrase of the prompt, or token indices"),
+        ({"weight": 0.0}, "is 0.0; give a number above 0"),
+        ({"weight": -1.0}, "above 0"),
+        ({"weight": float("nan")}, "above 0"),
+        ({"weight": "2"}, "The weight of region 'cat' is '2'; give a number above 0"),
+        ({"occurrence": -1}, "occurrence of region 'cat' is -1; give 0 for the first"),
+        ({"occurrence": "0"}, "occurrence of region 'cat' is '0'"),
+        ({"fraction": 1.5}, "is 1.5; give a number from 0 to 1"),
+        ({"fraction": float("nan")}, "from 0 to 1"),
+        ({"fraction": "0.5"}, "is '0.5'; give a number from 0 to 1"),
     ],
 )
 def test_regions_refuse(options: dict[str, Any], says: str) -> None:

@@ -21,12 +21,13 @@ from ..guidance.chain import Chain
 from ..guidance.regions import Region
 from .composite import composite
 from .crop import Crop, crops_for
+from .guided import check_kinds, members, methods_at_work, surprises
 from .job import Facts, Job, Method, checked
 from .photo import MAX_PIXELS, Photo
 from .rank import Ranker, ToyboxRanker
 from .reconstruct import decode_with_background
 from .sampling import Canvas, Painted, Progress, paint, with_fallbacks
-from .words import target_tokens
+from .words import default_words, target_tokens
 
 Mask = Bool[np.ndarray, "H W"] | Float[np.ndarray, "H W"]
 
@@ -110,6 +111,7 @@ class Editor:
         Raises:
             UsageError: a setting outside its range, a phrase that the prompt lacks.
         """
+        check_kinds(guidance, regions)
         job = checked(
             Job,
             action="generate",
@@ -147,7 +149,7 @@ class Editor:
             seeds,
             (None,) * len(seeds),
             tuple(job.model_copy(update={"facts": fact}) for fact in facts),
-            self._prompt_warnings(job),
+            (*self._prompt_warnings(job), *surprises(job, regions)),
             recorder(),
         )
 
@@ -202,6 +204,7 @@ class Editor:
         Raises:
             UsageError: an empty mask or one of another size, a setting outside its range, words that the prompt lacks.
         """
+        check_kinds(guidance, regions)
         picture = photo if isinstance(photo, Photo) else Photo.from_image(photo)
         place = edited_place(mask, regions, picture.size)
         method, recorder = recorded(guidance, attention)
@@ -236,9 +239,13 @@ class Editor:
         if invert and num_images > 1:
             warnings.append("With inversion all candidates start alike; only stochastic schedulers tell them apart.")
         said = None
-        if guidance is not None and not regions:
+        if methods_at_work(job) and not regions:
             tokens, said = (words, str(words)) if words is not None else target_tokens(prompt, self.model.prompts)
             regions = [Region(place.astype(np.float32), tokens)]
+            if words is None:
+                choose = "" if default_words(prompt) else ", all of the prompt; name the thing with --words (words=)"
+                warnings.append(f"The words are {said!r}{choose}.")
+        warnings += surprises(job, regions)
         native = round((self.model.native_size[0] * self.model.native_size[1]) ** 0.5)
         crops = crops_for(place, native, self.model.grid, context=context, margin=feather or 0, split=split)
         images = [picture] * num_images
@@ -409,7 +416,6 @@ def described(guidance: Guidance | None) -> tuple[Method, ...]:
     from ..guidance.methods import METHODS
 
     names = {cls: name for name, cls in METHODS.items()}
-    members = guidance.methods if isinstance(guidance, Chain) else (guidance,)
     return tuple(
         Method(
             name=names.get(type(member), type(member).__name__),
@@ -419,7 +425,7 @@ def described(guidance: Guidance | None) -> tuple[Method, ...]:
                 if (value := getattr(member, field.name)) is not field.default and value != field.default
             },
         )
-        for member in members
+        for member in members(guidance)
     )
 
 

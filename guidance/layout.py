@@ -14,7 +14,6 @@ from __future__ import annotations
 import difflib
 from collections.abc import Mapping
 from dataclasses import dataclass
-from itertools import combinations
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -144,7 +143,7 @@ def read_layout(path: str | PathLike[str], size: tuple[int, int] | None = None) 
         )
         for shape in stated.regions
     )
-    return Layout(stated.prompt, regions, known, _overlaps(regions))
+    return Layout(stated.prompt, regions, known)
 
 
 def read_colour_layout(path: str | PathLike[str], words: Mapping[str, str], prompt: str) -> Layout:
@@ -238,19 +237,6 @@ def _check_inside(shape: _Shape, size: tuple[int, int] | None) -> None:
             raise UsageError(f"The region {shape.words!r} reaches ({x:g}, {y:g}), outside the picture: it is {where}.")
     if shape.box is not None and not (shape.box[0] < shape.box[2] and shape.box[1] < shape.box[3]):
         raise UsageError(f"The box of region {shape.words!r} is empty; give x0, y0, x1, y1 with x0 < x1 and y0 < y1.")
-
-
-def _overlaps(regions: tuple[Region, ...]) -> tuple[str, ...]:
-    """One sentence for each pair of regions that share pixels."""
-    said = []
-    for one, other in combinations(regions, 2):
-        shared = float(((one.tensor() >= 0.5) & (other.tensor() >= 0.5)).float().mean())
-        if shared > 0:
-            said.append(
-                f"The regions {one.words!r} and {other.words!r} overlap on {100 * shared:.1f} % of the picture: "
-                "both are guided there."
-            )
-    return tuple(said)
 
 
 def _open(path: Path) -> Image:

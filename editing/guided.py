@@ -1,0 +1,70 @@
+"""What a caller asks of guidance: refuse what is none, and say what may surprise."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import combinations
+from typing import Any
+
+import torch.nn.functional as F
+
+from ..errors import UsageError
+from ..guidance.base import Guidance
+from ..guidance.chain import Chain
+from ..guidance.regions import Region
+from .job import Job
+
+
+def members(guidance: Guidance) -> tuple[Guidance, ...]:
+    """The methods of a chain, or the one that it is."""
+    return guidance.methods if isinstance(guidance, Chain) else (guidance,)
+
+
+def check_kinds(guidance: Any, regions: Any) -> None:
+    """Refuse names, dictionaries and the like where values belong.
+
+    Raises:
+        UsageError: `guidance` is neither None nor a `Guidance`, `regions` no sequence of `Region`.
+    """
+    for one in () if guidance is None else members(guidance):
+        if not isinstance(one, Guidance):
+            raise UsageError(
+                f"guidance cannot be a {type(one).__name__}; give a Guidance such as Zest(), or several as "
+                "Chain((Zest(), PaintWithWords()))."
+            )
+    for one in regions if isinstance(regions, Sequence) else [regions]:
+        if one is regions or not isinstance(one, Region):
+            raise UsageError(f"regions takes a list of Region(mask, words), not a {type(one).__name__}.")
+
+
+def methods_at_work(job: Job) -> tuple[str, ...]:
+    """Names of the job's methods but plain classifier-free guidance."""
+    return tuple(method.name for method in job.methods or () if method.name != "plain")
+
+
+def surprises(job: Job, regions: Sequence[Region]) -> list[str]:
+    """A sentence for guidance without a place, words without guidance, or each pair of regions that overlap."""
+    names = methods_at_work(job)
+    if not names:
+        words = " and ".join(repr(words) for words in job.words)
+        said = f"Nothing guides {words} to a place without a method; choose one, such as masked-attention."
+        return [said] if words else []
+    if not regions:
+        guide = "guides" if len(names) == 1 else "guide"
+        return [f"{' and '.join(names)} {guide} nothing without regions; give a layout."]
+    return overlaps(regions)
+
+
+def overlaps(regions: Sequence[Region]) -> list[str]:
+    """One sentence for each pair of regions that share pixels."""
+    said = []
+    for one, other in combinations(regions, 2):
+        mask = one.tensor()
+        fitted = F.interpolate(other.tensor()[None, None], mask.shape)[0, 0]
+        shared = float(((mask >= 0.5) & (fitted >= 0.5)).float().mean())
+        if shared > 0:
+            said.append(
+                f"The regions {one.words!r} and {other.words!r} overlap on {100 * shared:.1f} % of the picture: "
+                "both are guided there."
+            )
+    return said

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from os import PathLike
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from ..errors import UsageError
 from .metadata import read_settings
@@ -69,7 +69,7 @@ class Job(Frozen):
     guidance_scale: float | None = Field(None, ge=0)
     scheduler: str = "ddim"
     methods: tuple[Method, ...] | None = None
-    words: tuple[str, ...] = ()
+    words: tuple[Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)], ...] = ()
     layout: str | None = None
     colours: dict[str, str] = {}
     size: tuple[int, int] | None = None
@@ -102,6 +102,7 @@ class Facts(Frozen):
     image_seed: int
     crops: tuple[tuple[int, int, int, int], ...] = ()
     mask_sha256: str | None = None
+    layout_sha256: str | None = None
     changed_pixels: int | None = None
     inversion_psnr: float | None = None
     words: str | None = None

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -107,7 +108,8 @@ def perform(
         result = editor.edit(
             photo, places.mask, places.prompt, words=places.words, regions=places.regions, **common, **own
         )
-    result = replace(result, settings=tuple(made.model_copy(update=asked(job)) for made in result.settings))
+    contents = None if job.layout is None else layout_sha256(Path(job.layout))
+    result = replace(result, settings=tuple(recorded(made, job, contents) for made in result.settings))
     return Performed(result, photo, places.mask, (*places.notes, *changes(job, result.settings[0]), *result.warnings))
 
 
@@ -148,13 +150,15 @@ def placed(job: Job, photo: Photo | None, offline: bool) -> Places:
         return Places(job.prompt)
     selected = select(photo, job.selection or Selection(), offline=offline)
     notes = (f"The mask was made by {selected.backend}.",) if selected.backend else ()
-    if len(job.words) < 2:
-        return Places(job.prompt, selected.mask, words=job.words[0] if job.words else None, notes=notes)
+    if not job.words:
+        return Places(job.prompt, selected.mask, notes=notes)
     if len(job.words) != len(selected.parts):
         raise UsageError(
-            f"There are {len(job.words)} --words for {len(selected.parts)} places; give each --box or --mask its own, "
-            "in the same order, or use a --layout."
+            f"The number of --words is {len(job.words)}, that of places {len(selected.parts)}; give each --box or "
+            "--mask its own, in the same order, or use a --layout."
         )
+    if len(job.words) == 1:
+        return Places(job.prompt, selected.mask, words=job.words[0], notes=notes)
     regions = tuple(Region(part, words) for part, words in zip(selected.parts, job.words, strict=True))
     return Places(job.prompt, selected.mask, regions, notes=notes)
 
@@ -192,9 +196,20 @@ def watched(places: Places) -> tuple[str, ...]:
     return phrases or ((places.words,) if places.words else content_words(places.prompt))
 
 
-def asked(job: Job) -> dict[str, Any]:
-    """What a job says beyond what the editor is told, for the record of the result."""
-    return {name: getattr(job, name) for name in ("selection", "layout", "colours", "frame", "words")}
+def layout_sha256(path: Path) -> str:
+    """Of a layout's file and the mask files that it names."""
+    files = [path]
+    if path.suffix.lower() == ".json":
+        regions = json.loads(path.read_text("utf-8-sig"))["regions"]
+        files += [path.parent / region["mask"] for region in regions if region.get("mask")]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def recorded(made: Job, job: Job, contents: str | None) -> Job:
+    """The record of a result, with what `job` says beyond what the editor is told and the layout's hash."""
+    assert made.facts is not None
+    said = {name: getattr(job, name) for name in ("selection", "layout", "colours", "frame", "words")}
+    return made.model_copy(update=said | {"facts": made.facts.model_copy(update={"layout_sha256": contents})})
 
 
 def changes(job: Job, made: Job) -> tuple[str, ...]:
@@ -204,6 +219,7 @@ def changes(job: Job, made: Job) -> tuple[str, ...]:
     names = {
         "weights": "weights",
         "mask_sha256": "mask",
+        "layout_sha256": "layout",
         "device": "device",
         "dtype": "dtype",
         "torch": "torch version",

@@ -104,8 +104,45 @@ def test_places_with_words_of_their_own(edit: Any, tmp_path: Path) -> None:
     settings = json.loads(ran.out)["settings"]
     assert settings["words"] == ["apple", "cup"]
     assert settings["methods"][0]["name"] == "masked-attention"
-    three = [item for word in ("apple", "cup", "an") for item in ("--words", word)]
-    assert edit(*boxes, *three, "-p", "an apple and a cup", "-o", tmp_path / "p.png").code == 2
+    for given in (["apple"], ["apple", "cup", "an"]):
+        words = [item for word in given for item in ("--words", word)]
+        wrong = edit(*boxes, *words, "-p", "an apple and a cup", "-o", tmp_path / "p.png")
+        assert wrong.code == 2
+        assert f"The number of --words is {len(given)}, that of places 2" in wrong.err
+
+
+def test_what_guidance_does_is_said_on_stderr(edit: Any, inlay_command: Any, model_folder: Any, tmp_path: Path) -> None:
+    mask = Image.new("L", (90, 62), 255)
+    mask.save(tmp_path / "mask.png")
+    masks = ("--mask", tmp_path / "mask.png")
+    common = ("-p", "an apple and a cup", "-o", tmp_path / "o.png", "--overwrite")
+    ran = edit(*masks, *common, "--method", "zest")
+    assert "inlay: The words are 'apple cup', all of the prompt; name the thing with --words" in ran.err
+    assert "words" not in edit(*masks, *common).err
+    assert "Nothing guides 'cup'" in edit(*masks, *common, "--words", "cup", "--method", "plain").err
+    ran = edit(*masks, *masks, *common, "--words", "apple", "--words", "cup")
+    assert ran.err.count("'apple' and 'cup' overlap on 100.0 %") == 1
+    layout = tmp_path / "layout.json"
+    regions = [{"words": "apple", "box": [0, 0, 1, 1]}, {"words": "cup", "box": [0, 0, 1, 0.5]}]
+    layout.write_text(json.dumps({"prompt": "an apple and a cup", "regions": regions}))
+    ran = edit("--layout", layout, "-o", tmp_path / "o.png", "--overwrite")
+    assert ran.err.count("overlap on 50.0 %") == 1
+    made = ("generate", *common, "-m", model_folder("sd1"), "--steps", 1)
+    assert "zest guides nothing without regions; give a layout." in inlay_command(*made, "--method", "zest").err
+
+
+def test_a_layout_that_changed_since_is_said(inlay_command: Any, model_folder: Any, tmp_path: Path) -> None:
+    layout, mask = tmp_path / "layout.json", tmp_path / "mask.png"
+    Image.new("L", (32, 32), 255).save(mask)
+    layout.write_text(json.dumps({"prompt": "a cup", "regions": [{"words": "cup", "mask": "mask.png"}]}))
+    common = ("-m", model_folder("sd1"), "--steps", 1)
+    assert inlay_command("generate", "--layout", layout, *common, "-o", tmp_path / "made.png").code == 0
+    again = ("generate", "--from", tmp_path / "made.png", "--overwrite", "-o", tmp_path / "again.png")
+    assert "Not as when" not in inlay_command(*again).err
+    Image.new("L", (32, 32), 200).save(mask)
+    ran = inlay_command(*again)
+    assert ran.code == 0
+    assert "Not as when the settings were stored: layout." in ran.err
 
 
 def test_a_layout_edits_and_generates(edit: Any, inlay_command: Any, model_folder: Any, tmp_path: Path) -> None:

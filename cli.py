@@ -61,10 +61,22 @@ Colour = Annotated[Texts, opt("--colour", "What a colour of the layout picture m
 Prompt = Annotated[Text, opt("--prompt -p", "What should be there.", "TEXT")]
 Negative = Annotated[Text, opt("--negative-prompt", "What should not.", "TEXT")]
 Words = Annotated[
-    Texts, opt("--words", "Words of the prompt that belong in the mask; once for each --box or --mask.", "TEXT")
+    Texts,
+    opt(
+        "--words",
+        "Words of the prompt that belong in the mask; once for each --box or --mask. "
+        "[with a --method all but stop words]",
+        "TEXT",
+    ),
 ]
 Method = Annotated[
-    Text, opt("--method", "plain, or guidance by name, as zest or zest:fraction=0.3+paint-with-words.", "METHOD")
+    Text,
+    opt(
+        "--method",
+        "plain, or guidance by name: masked-attention:alpha=0.3:fraction=0.5 sets two parameters, "
+        "zest+paint-with-words joins two. [masked-attention where there is a --layout or --words, else plain]",
+        "METHOD",
+    ),
 ]
 Seed = Annotated[int | None, opt("--seed", "Image k is made from seed + k alone. [0]")]
 Count = Annotated[int | None, opt("--num-images -n", "How many candidates. [1]")]
@@ -419,7 +431,7 @@ def make(action: Literal["edit", "generate"], options: dict[str, Any]) -> None:
     say = speaker(options["quiet"])
     job = job_of(action, options)
     preview, attention = options.get("preview", False), options["save_attention"]
-    outputs = Outputs(options["output"], job.num_images, options["overwrite"], preview, attention)
+    outputs = Outputs(options["output"], job.num_images, options["overwrite"], preview, attention, job.seed)
     outputs.check()
     with progress(options["quiet"], "loading the model") as on_step:
         import_lightly()

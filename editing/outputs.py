@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING
 import numpy as np
 from jaxtyping import UInt8
 
+from ..errors import UsageError
 from ..guidance.attention_pictures import save_pictures
 from .crop import Box
 from .editor import Result
 from .job import Job
 from .perform import Performed
 from .photo import Photo
-from .save import check_output
+from .save import check_folder, check_output
 from .sheet import sheet
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Written:
 class Outputs:
     """Where `count` pictures go: `path` itself, or path-1, path-2, … best first; `preview` adds a sheet beside them.
 
-    `attention` is a folder for pictures of where the words look.
+    `attention` is a folder for pictures of where the words look, which begin with each picture's seed: `seed` + k.
     """
 
     path: Path
@@ -57,6 +58,7 @@ class Outputs:
     overwrite: bool = False
     preview: bool = False
     attention: Path | None = None
+    seed: int = 0
 
     @property
     def pictures(self) -> tuple[Path, ...]:
@@ -79,7 +81,16 @@ class Outputs:
         for path in (*self.pictures, *([self.sheet] if self.preview else [])):
             check_output(path, overwrite=self.overwrite)
         if self.attention:
-            check_output(self.attention / "words.png", overwrite=self.overwrite)
+            self.check_attention(self.attention)
+
+    def check_attention(self, folder: Path) -> None:
+        """Which words get a picture shows only later, so any that belongs to a seed of this run is refused."""
+        if folder.is_file():
+            raise UsageError(f"{folder} is a file: name a folder for the attention pictures")
+        there = [path for k in range(self.count) for path in folder.glob(f"{self.seed + k}-*.png")]
+        if there and not self.overwrite:
+            raise UsageError(f"{min(there)} exists: choose another folder or pass --overwrite (overwrite=True).")
+        check_folder(folder, folder)
 
     def save(self, performed: Performed) -> list[Written]:
         """Write the pictures, best first, each with the settings that make it again, and the sheet."""

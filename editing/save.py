@@ -57,12 +57,17 @@ def check_output(
         raise UsageError(f"{path} is a folder: name a file in it")
     if path.exists() and not overwrite:
         raise UsageError(f"{path} exists: choose another name or pass --overwrite (overwrite=True)")
-    folder = next(parent for parent in path.absolute().parents if parent.exists())
-    if not folder.is_dir() or not os.access(folder, os.W_OK):
-        raise PhotoError(f"{path} cannot be written: {folder} is not a folder that you may write to")
+    check_folder(path.parent, path)
     if size is not None and max(size) > _LONGEST_SIDE.get(format, max(size)):
         raise UsageError(f"{format} holds at most {_LONGEST_SIDE[format]} pixels a side: write PNG or TIFF")
     return format
+
+
+def check_folder(folder: Path, wanted: Path) -> None:
+    """Refuse, with a `PhotoError` that names `wanted`, a folder that cannot be made or may not be written to."""
+    there = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.exists())
+    if not there.is_dir() or not os.access(there, os.W_OK):
+        raise PhotoError(f"{wanted} cannot be written: {there} is not a folder that you may write to")
 
 
 def save(photo: Photo, path: Path, *, overwrite: bool, settings: dict[str, Any] | None, quality: int | None) -> Saved:

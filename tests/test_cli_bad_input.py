@@ -213,6 +213,7 @@ def test_prompts(edit: Any, inlay_command: Any) -> None:
         ("--method=zest:strenth=1", "strength"),
         ("--method=zest:fraction", "no value"),
         ("--segmenter=magic", "grabcut"),
+        ("--words=", "words"),
     ],
 )
 def test_settings_that_cannot_be(edit: Any, option: str, said: str) -> None:
@@ -229,6 +230,18 @@ def test_outputs_are_checked_before_the_work(edit: Any, folder: Path) -> None:
     assert Path("photo.png").read_bytes() != before
     Path("many-2.png").write_bytes(b"mine")
     refused(edit("missing.png", *BOX, "-n", 2, out="many.png"), 2, "many-2.png")
+
+
+def test_folders_for_attention_are_checked_before_the_work(edit: Any) -> None:
+    Path("used").mkdir()
+    Path("used/3-steps.png").write_bytes(b"mine")
+    more = (*BOX, "--seed", 2, "-n", 2, "--save-attention")
+    refused(edit("missing.png", *more, "used"), 2, "used/3-steps.png exists")
+    refused(edit("missing.png", *more, "photo.png"), 2, "photo.png is a file: name a folder")
+    refused(edit("missing.png", *more, "photo.png/words"), 1, "photo.png/words cannot be written")
+    assert edit("photo.png", *BOX, "--seed", 4, "--save-attention", "used", out="other-seed.png").code == 0
+    assert edit("photo.png", *more, "used", "--overwrite", out="over.png").code == 0
+    assert Path("used/3-steps.png").read_bytes() != b"mine"
 
 
 def test_a_full_disk_leaves_no_half_file(edit: Any, folder: Path) -> None:

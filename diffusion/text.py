@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ..errors import UsageError
 
-COMMON = frozenset("a an the and or of in on at by to with from".split())
+COMMON = frozenset(["a", "an", "the", "and", "or", "of", "in", "on", "at", "by", "to", "with", "from"])
 """Words that nobody means who asks for a thing."""
 
 

@@ -29,9 +29,15 @@ METHODS: dict[str, type[Guidance]] = {
     "segmenter": SegmenterGuidance,
 }
 
+WRITTEN = "write zest:fraction=0.3:strength=1+paint-with-words, or in Python method('zest', fraction=0.3, strength=1)"
+"""How methods and their parameters are said."""
+
 
 def method(name: str, **parameters: Any) -> Guidance:
     """The method of a name; names joined by + make a `Chain`, in order.
+
+        method("zest", fraction=0.3)
+        method("zest+paint-with-words", strength=0.5, **{"zest.fraction": 0.3})
 
     A parameter goes to every method of the chain that has it; "zest.fraction" (by dictionary) to that method alone.
 
@@ -40,11 +46,16 @@ def method(name: str, **parameters: Any) -> Guidance:
     """
     names = [part.strip() for part in name.split("+")]
     for part in names:
+        if not part or {":", "="} & set(part):
+            raise UsageError(f"There is no method {part!r}; {WRITTEN}.")
         if part not in METHODS:
             raise UsageError(f"There is no method {part!r}{near(part, METHODS)}")
     own: list[dict[str, Any]] = [{} for _ in names]
     for parameter, value in parameters.items():
-        target, _, bare = parameter.rpartition(".")
+        target, _, bare = (part.strip() for part in parameter.rpartition("."))
+        value = value.strip() if isinstance(value, str) else value
+        if isinstance(value, str) and "=" in value:
+            raise UsageError(f"The {bare} of {name} cannot be {value!r}; {WRITTEN}.")
         takers = [
             values
             for part, values in zip(names, own, strict=True)

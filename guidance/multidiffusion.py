@@ -128,13 +128,7 @@ class _Member(Member):
 def own_prompt(run: Run, prompt: str, place: Place) -> str:
     """What a region is predicted with: its prompt, else its words."""
     region = place.region
-    if region.prompt is not None:
-        return region.prompt
-    if isinstance(region.words, str):
-        return region.words
-    prompts = run.model.prompts
-    pieces = prompts.pieces(prompt)
-    return str(prompts.tokenizers[0].decode([pieces[token - 1] for token in place.tokens])).strip()
+    return region.phrase(run.model.prompts, prompt) if region.prompt is None else region.prompt
 
 
 def constant_backgrounds(run: Run) -> Float[Tensor, "colours c h w"]:

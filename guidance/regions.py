@@ -54,7 +54,9 @@ class Region:
         if float(mask.max()) == 0:
             raise UsageError(f"The mask of {name} is empty; draw where the words belong, in white.")
         if not (isinstance(self.weight, Real) and math.isfinite(self.weight) and self.weight > 0):
-            raise UsageError(f"The weight of {name} is {self.weight!r}; give a number above 0, or leave the region out.")
+            raise UsageError(
+                f"The weight of {name} is {self.weight!r}; give a number above 0, or leave the region out."
+            )
         if self.fraction is not None and not (isinstance(self.fraction, Real) and 0 <= self.fraction <= 1):
             raise UsageError(f"The fraction of {name} is {self.fraction!r}; give a number from 0 to 1.")
         if self.occurrence is not None and not (isinstance(self.occurrence, Integral) and self.occurrence >= 0):
@@ -89,6 +91,10 @@ class Region:
                 f"The token indices {list(self.words)} are not words of the prompt, which has tokens 1 to {last}."
             )
         return tuple(dict.fromkeys(self.words))
+
+    def phrase(self, prompts: Prompts, prompt: str) -> str:
+        """The words themselves: the phrase, or what the token indices spell in `prompt`."""
+        return self.words if isinstance(self.words, str) else prompts.words(prompt, self.tokens(prompts, prompt))
 
 
 @dataclass(frozen=True)

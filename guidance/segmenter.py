@@ -65,7 +65,11 @@ class SegmenterGuidance(Guidance):
             classes = {form: index + 1 for index, forms in enumerate(nouns) for form in forms}
         elif classes is None:
             classes = {name: index for index, name in enumerate(network.classes)}
-        wanted = {id(place): class_of(place, classes) for places in run.places for place in places}
+        wanted = {
+            id(place): class_of(place.region.phrase(run.model.prompts, prompt), classes)
+            for prompt, places in zip(run.prompts, run.places, strict=True)
+            for place in places
+        }
         return _Member(self, run, targets, network.to(run.model.device).eval().requires_grad_(False), wanted)
 
 
@@ -116,18 +120,25 @@ class _Member(Member):
         return -(target * F.log_softmax(logits, dim=0)).sum() / counts
 
 
-def class_of(place: Place, classes: Mapping[str, int]) -> int:
+def class_of(phrase: str, classes: Mapping[str, int]) -> int:
     """The class of a region's words.
 
     Raises:
         UsageError: the map holds neither the phrase nor exactly one class among its words.
     """
-    words = place.region.words
-    if isinstance(words, str):
-        if words in classes:
-            return classes[words]
-        found = {classes[word] for word in words.lower().split() if word in classes}
-        if len(found) == 1:
-            return found.pop()
-    near = difflib.get_close_matches(str(words), classes, n=3, cutoff=0.4) or list(classes)[:5]
-    raise UsageError(f"The segmenter has no one class for the words {words!r}; near ones are {', '.join(near)}.")
+    known = {name.lower(): index for name, index in classes.items()}
+    phrase = phrase.lower()
+    if phrase in known:
+        return known[phrase]
+    found = {known[word]: word for word in phrase.split() if word in known}
+    if len(found) == 1:
+        return next(iter(found))
+    if found:
+        raise UsageError(
+            f"The words {phrase!r} name {' and '.join(found.values())}, and the segmenter guides a region to one "
+            "thing; give each a region with words of its own."
+        )
+    near = [name for word in phrase.split() for name in difflib.get_close_matches(word, known, n=2, cutoff=0.7)]
+    names = list({index: name for name, index in reversed(known.items())}.values())[::-1]
+    hint = f"did you mean {' or '.join(near)}?" if near else f"it knows {', '.join(names[:20])}."
+    raise UsageError(f"The segmenter has no class for the words {phrase!r}; {hint}")

@@ -129,7 +129,7 @@ def test_runs_on_every_model_shape_and_moves_the_sample(
         MultiDiffusion(fraction=0.0),
         SegmenterGuidance(network=Classes(), scale=0.0),
         SegmenterGuidance(network=Classes(), fraction=0.0),
-        Chain(),
+        Chain((Guidance(),)),
         Chain((Zest(strength=0.0), PaintWithWords(fraction=0.0))),
     ],
     ids=str,
@@ -498,7 +498,7 @@ def test_forwards_are_as_few_as_the_method_needs(
 
 def test_two_owners_of_the_prediction_are_refused(models: Any) -> None:
     with pytest.raises(UsageError, match="only one of them"):
-        sample(models("sd1"), Chain((MultiDiffusion(), MultiDiffusion(bootstrap=0.0))), two_regions())
+        sample(models("sd1"), Chain((MultiDiffusion(), Chain((MultiDiffusion(),)))), two_regions())
 
 
 def test_a_mask_of_another_shape_is_refused(models: Any) -> None:
@@ -512,9 +512,35 @@ def test_multidiffusion_with_one_full_region_of_the_same_prompt_is_plain(double:
     assert torch.allclose(made, sample(double, Guidance(), whole), atol=1e-10)
 
 
-def test_an_unknown_class_is_refused(models: Any) -> None:
-    with pytest.raises(UsageError, match="no one class for the words 'apple'"):
-        sample(models("sd1"), GUIDED["segmenter"], [Region(torch.ones(8, 12), "apple")])
+@pytest.mark.parametrize("words", ["red apple", "A Red Apple", (2, 3), (1, 2, 3)])
+def test_the_segmenter_finds_the_class_of_a_phrase_and_of_tokens(models: Any, words: Any) -> None:
+    run, _ = begin(
+        models("sd1"),
+        Schedule("ddim", models("sd1").scheduler_config, 4),
+        [PROMPT],
+        [[Region(torch.ones(8, 12), words)]],
+        (8, 12),
+        generators([0]),
+    )
+    classes = {"nothing": 0, "Apple": 1, "red apple": 2} if words == (2, 3) else {"nothing": 0, "Apple": 2}
+    (member,) = SegmenterGuidance(network=Classes(), classes=classes).begin(run).members
+    assert list(member.wanted.values()) == [2]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        ("red", r"no class for the words 'red'; it knows nothing, red apple, cat\."),
+        ((4, 5), r"no class for the words 'and a'; it knows nothing, red apple, cat\."),
+        ("catt", r"no class for the words 'catt'; did you mean cat\?"),
+        ((3, 6), r"'apple cat' name apple and cat, and the segmenter guides a region to one thing"),
+    ],
+)
+def test_words_without_one_class_are_refused(models: Any, words: Any, says: str) -> None:
+    classes = {"nothing": 0, "red apple": 1, "cat": 2} if words != (3, 6) else {"apple": 1, "cat": 2}
+    method = SegmenterGuidance(network=Classes(), classes=classes)
+    with pytest.raises(UsageError, match=says):
+        sample(models("sd1"), method, [Region(torch.ones(8, 12), words)], prompts=["a red apple and a cat catt"])
 
 
 def test_segmenter_gradient_is_eq_1(models: Any) -> None:
@@ -532,6 +558,10 @@ def test_segmenter_gradient_is_eq_1(models: Any) -> None:
 
 
 def test_methods_by_name() -> None:
+    assert method(" zest +paint-with-words ", **{"zest . strength ": 2.0}) == Chain(
+        (Zest(strength=2), PaintWithWords())
+    )
+    assert method("masked-attention", normalize=" none ") == MaskedAttention(normalize="none")
     assert type(method("plain")) is Guidance
     assert method("zest", fraction=0.25) == Zest(fraction=0.25)
     assert method("zest+paint-with-words") == Chain((Zest(), PaintWithWords()))
@@ -554,7 +584,15 @@ def test_methods_by_name() -> None:
     [
         ("masked-atention", {}, "did you mean masked-attention"),
         ("qqq", {}, "choose from plain"),
-        ("zest+", {}, "There is no method ''"),
+        ("zest+", {}, r"There is no method ''; write zest:fraction=0\.3:strength=1\+paint-with-words, or in Python"),
+        ("zest:fraction=0.3", {}, r"no method 'zest:fraction=0\.3'; write .* in Python method\('zest', fraction=0\.3"),
+        ("strength=1", {}, "There is no method 'strength=1'; write zest:"),
+        (
+            "zest",
+            {"fraction": "0.3,strength=1"},
+            "fraction of zest cannot be '0.3,strength=1'; write zest:fraction",
+        ),
+        ("zest+zest", {}, "Zest stands in the chain twice; name it once"),
         ("zest", {"strenght": 1}, "did you mean strength"),
         ("plain", {"alpha": 1}, "it has none"),
         ("zest", {"paint-with-words.strength": 1}, "has no parameter"),
@@ -570,3 +608,15 @@ def test_methods_by_name() -> None:
 def test_unknown_names_and_values_are_refused(name: str, parameters: dict[str, Any], says: str) -> None:
     with pytest.raises(UsageError, match=says):
         method(name, **parameters)
+
+
+def test_a_chain_has_methods_and_each_but_once() -> None:
+    with pytest.raises(UsageError, match="The chain has no methods"):
+        Chain(())
+    with pytest.raises(UsageError, match="Zest stands in the chain twice"):
+        Chain((Zest(), PaintWithWords(), Zest(fraction=0.5)))
+
+
+def test_plain_in_a_chain_is_harmless(models: Any) -> None:
+    alone, beside = (sample(models("sd1"), method(name), two_regions(), steps=2) for name in ("zest", "plain+zest"))
+    assert torch.equal(alone, beside)

@@ -37,12 +37,15 @@ CELL, GAP, LINE = 160, 8, 20
 SHOWN = 6
 """Steps on a sheet, evenly spread."""
 
+LEGEND = "Black is 0, yellow the number: the share of a pixel's attention that the word gets."
+
 
 @dataclass(frozen=True, eq=False)
 class Attention:
     """Recorded attention: how much of each pixel's attention goes to a word (mean over its tokens), in [0, 1]."""
 
     words: tuple[str, ...]
+    """No two alike: words of which regions take one occurrence each are numbered by it, "apple (1)", "apple (2)"."""
     maps: Float[Tensor, "samples words steps h w"]
     """fp32 on the CPU: mean over heads and layers, each layer brought to the finest one's grid bilinearly."""
     seeds: tuple[int, ...]
@@ -52,7 +55,7 @@ class Attention:
     def gathered(parts: Sequence[Attention]) -> Attention:
         """The records of several batches as one; of a sample that was run twice the last counts."""
         rows = {seed: part.maps[row] for part in parts for row, seed in enumerate(part.seeds)}
-        return Attention(parts[0].words, torch.stack(list(rows.values())), tuple(rows))
+        return Attention(parts[-1].words, torch.stack(list(rows.values())), tuple(rows))
 
 
 @dataclass(frozen=True)
@@ -60,7 +63,7 @@ class RecordAttention(Guidance):
     """Records the attention of phrases in every forward that predicts; changes nothing and needs no gradient.
 
     Args:
-        words: phrases of the prompt.
+        words: phrases of the prompt. One whose regions take single occurrences of it is recorded for each of these.
         keep: given the record of each run, once its last step is done.
         layers: "all", or depths and names of cross-attention layers; default the grids from the latents' own to a
             quarter of it.
@@ -76,15 +79,30 @@ class RecordAttention(Guidance):
     def member(self, run: Run) -> Member | None:
         if not self.words:
             return None
-        tokens = tuple(tuple(run.model.prompts.find(prompt, phrase) for phrase in self.words) for prompt in run.prompts)
+        rows = self._rows(run)
         layers = choose(run.model, self.layers)
-        return _Member(self, run, tokens, layers, max(layer.grid(run.size) for layer in layers))
+        grid = max(layer.grid(run.size) for layer in layers)
+        return _Member(self, run, tuple(rows.values()), tuple(zip(*rows, strict=True)), layers, grid)
+
+    def _rows(self, run: Run) -> dict[tuple[tuple[int, ...], ...], str]:
+        """Captions by token indices per sample: each phrase, or those of its occurrences that regions take."""
+        rows: dict[tuple[tuple[int, ...], ...], str] = {}
+        regions = [place.region for places in run.places for place in places]
+        for phrase in self.words:
+            whole = tuple(run.model.prompts.find(prompt, phrase) for prompt in run.prompts)
+            taken = {region.occurrence for region in regions if region.words == phrase} or {None}
+            for occurrence in sorted(taken, key=lambda taken: -1 if taken is None else taken):
+                tokens = tuple(run.model.prompts.find(prompt, phrase, occurrence) for prompt in run.prompts)
+                caption = phrase if occurrence is None or tokens == whole else f"{phrase} ({occurrence + 1})"
+                rows.setdefault(tokens, caption)
+        return rows
 
 
 @dataclass(frozen=True)
 class _Member(Member):
     method: RecordAttention
     run: Run
+    words: tuple[str, ...]
     tokens: tuple[tuple[tuple[int, ...], ...], ...]
     """Token indices per sample and phrase."""
     layers: tuple[Layer, ...]
@@ -101,7 +119,7 @@ class _Member(Member):
         self.steps.append(mean.float().cpu())
         if step.index == self.run.schedule.count - 1:
             seeds = tuple(generator.initial_seed() for generator in self.run.generators)
-            self.method.keep(Attention(self.method.words, torch.stack(self.steps, dim=2), seeds))
+            self.method.keep(Attention(self.words, torch.stack(self.steps, dim=2), seeds))
 
     def _phrases(self, maps: Maps, layer: Layer) -> Float[Tensor, "b words h w"]:
         """One layer's attention to each phrase, at the record's resolution."""
@@ -134,7 +152,8 @@ def coloured(values: Float[np.ndarray, "h w"], most: float) -> UInt8[np.ndarray,
 def sheet(attention: Attention, image: UInt8[np.ndarray, "H W 3"], sample: int = 0) -> Image:
     """A row per word: its mean over all steps on the picture, then the map at steps from first to last.
 
-    The colours of a row share one scale, from 0 to the number beside the word.
+    The colours of a row share one scale, from 0 to the number beside the word: the largest share of its attention that
+    a pixel gives to the word at a step on the sheet.
     """
     from PIL import Image, ImageDraw, ImageFont
 
@@ -143,7 +162,8 @@ def sheet(attention: Attention, image: UInt8[np.ndarray, "H W 3"], sample: int =
     scale = CELL / max(image.shape[:2])
     size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
     across, down = size[0] + GAP, size[1] + LINE + GAP
-    page = Image.new("RGB", (max((len(chosen) + 1) * across, 3 * CELL) + GAP, len(maps) * down + LINE + GAP), "white")
+    width = max((len(chosen) + 1) * across, 3 * CELL) + GAP
+    page = Image.new("RGB", (width, len(maps) * down + 2 * LINE + GAP), "white")
     draw, font = ImageDraw.Draw(page), ImageFont.load_default(13)
     for column, title in enumerate(["all steps", *(f"step {step + 1}" for step in chosen)]):
         draw.text((GAP + column * across, 3), title, fill="black", font=font)
@@ -154,6 +174,7 @@ def sheet(attention: Attention, image: UInt8[np.ndarray, "H W 3"], sample: int =
         for column, cell in enumerate(cells):
             page.paste(Image.fromarray(cell).resize(size), (GAP + column * across, top))
         draw.text((GAP, top + size[1] + 2), f"{word}: 0 to {most:.3f}", fill="black", font=font)
+    draw.text((GAP, page.height - LINE - 2), LEGEND, fill="black", font=font)
     return page
 
 
@@ -176,8 +197,9 @@ def save_pictures(
     for sample, (seed, image) in enumerate(zip(attention.seeds, images, strict=True)):
         for number, word in enumerate(attention.words):
             name = re.sub(r"\W+", "-", word).strip("-") or str(number + 1)
-            heat = heat_map(image, attention.maps[sample, number].mean(dim=0))
-            pictures[Path(folder) / f"{seed}-{name}.png"] = Image.fromarray(heat)
+            path = Path(folder) / f"{seed}-{name}.png"
+            path = path.with_stem(f"{path.stem}-{number + 1}") if path in pictures else path
+            pictures[path] = Image.fromarray(heat_map(image, attention.maps[sample, number].mean(dim=0)))
         pictures[Path(folder) / f"{seed}-steps.png"] = sheet(attention, image, sample)
     there = [path for path in pictures if path.exists()]
     if there and not overwrite:

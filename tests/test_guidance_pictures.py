@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +15,15 @@ from inlay.diffusion.loop import denoise
 from inlay.diffusion.model import Model
 from inlay.diffusion.schedule import Schedule, Step
 from inlay.errors import PhotoError, UsageError
-from inlay.guidance.attention_pictures import Attention, RecordAttention, heat_map, save_pictures, sheet
+from inlay.guidance.attention_pictures import (
+    GAP,
+    LINE,
+    Attention,
+    RecordAttention,
+    heat_map,
+    save_pictures,
+    sheet,
+)
 from inlay.guidance.attention_swapping import AttentionSwapping
 from inlay.guidance.base import Guidance, Run
 from inlay.guidance.chain import Chain
@@ -37,13 +46,15 @@ def sample(
     prompts: tuple[str, ...] = (PROMPT,),
     steps: int = 3,
     scale: float = 7.5,
+    regions: Sequence[tuple[str, int | None]] = (("cup", None),),
 ) -> Sampled:
     """Run `method` with a recorder behind it."""
     records: list[Attention] = []
     schedule, sources = Schedule("ddim", model.scheduler_config, steps), generators(seeds)
     mask = torch.zeros(48, 72)
     mask[:, :36] = 1
-    places = tuple(bind([Region(mask, "cup")], model.prompts, prompt) for prompt in prompts)
+    asked = [Region(mask, phrase, occurrence=occurrence) for phrase, occurrence in regions]
+    places = tuple(bind(asked, model.prompts, prompt) for prompt in prompts)
     run = Run(model, schedule, prompts, places, SIZE, sources)
     negative = model.prompts.encode([""] * len(prompts), negative=True)
     denoiser = Denoiser(model, schedule, model.prompts.encode(prompts), negative, scale, sources)
@@ -117,6 +128,37 @@ def test_a_batch_records_each_sample_as_if_alone(models: Callable[[str], Model])
     torch.testing.assert_close(both.maps, alone.maps, rtol=1e-3, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("words", "regions", "captions"),
+    [
+        (("cup", "cup"), [("cup", None), ("cup", None)], ("cup",)),
+        (("cup", "Cup", "red apple"), [], ("cup", "red apple")),
+        (("cup", "cup"), [("cup", 0), ("cup", 1)], ("cup (1)", "cup (2)")),
+        (("cup",), [("cup", 1)], ("cup (2)",)),
+        (("cup", "cup"), [("cup", None), ("cup", 1)], ("cup", "cup (2)")),
+        (("red apple",), [("red apple", 0)], ("red apple",)),
+    ],
+)
+def test_words_of_several_regions_are_one_row_unless_their_tokens_differ(
+    models: Callable[[str], Model], words: tuple[str, ...], regions: Any, captions: tuple[str, ...]
+) -> None:
+    prompt = "a cup, a red apple and a cup"
+    _, (attention,) = sample(models("sd1"), Guidance(), words, prompts=(prompt,), steps=1, regions=regions)
+    assert attention.words == captions
+    assert attention.maps.shape[1] == len(captions)
+    rows = attention.maps[0, :, 0]
+    assert all(not torch.equal(rows[row], rows[other]) for row in range(len(rows)) for other in range(row))
+
+
+def test_windows_with_other_rows_leave_the_last_ones() -> None:
+    """An edit's windows see the regions that they touch."""
+    both = Attention(("cup (1)", "cup (2)"), torch.zeros(1, 2, 1, 2, 2), (5,))
+    one = Attention(("cup (2)",), torch.ones(1, 1, 1, 2, 2), (5,))
+    joined = Attention.gathered([both, one])
+    assert joined.words == ("cup (2)",)
+    assert joined.maps.shape == (1, 1, 1, 2, 2)
+
+
 def test_a_sample_that_was_run_again_counts_once() -> None:
     first, second = (Attention(("cup",), torch.full((2, 1, 1, 2, 2), value), (5, 6)) for value in (0.1, 0.2))
     third = Attention(("cup",), torch.full((1, 1, 1, 2, 2), 0.3), (7,))
@@ -177,6 +219,27 @@ def test_pictures_are_written_and_never_silently_overwritten(attention: Attentio
     with pytest.raises(UsageError, match="exists"):
         save_pictures(attention, [IMAGE, IMAGE], tmp_path / "new" / "folder")
     assert save_pictures(attention, [IMAGE, IMAGE], tmp_path / "new" / "folder", overwrite=True) == paths
+
+
+def test_every_word_has_a_file(attention: Attention, tmp_path: Path) -> None:
+    words = ("cup (1)", "cup (2)", "cup 2", "cup.", "cup", "!")
+    alike = Attention(words, attention.maps[:1, :1].expand(-1, 6, -1, -1, -1), (3,))
+    names = [path.name for path in save_pictures(alike, [IMAGE], tmp_path)]
+    assert names == [
+        "3-cup-1.png",
+        "3-cup-2.png",
+        "3-cup-2-3.png",
+        "3-cup.png",
+        "3-cup-5.png",
+        "3-6.png",
+        "3-steps.png",
+    ]
+
+
+def test_the_sheet_says_what_its_numbers_are(attention: Attention) -> None:
+    page = np.asarray(sheet(attention, IMAGE))
+    assert (page[-LINE:, 300:] < 128).any(), "beyond the caption of the last row"
+    assert (page[-LINE:, -GAP:] == 255).all(), "the line is longer than the page"
 
 
 def test_a_folder_that_cannot_be_made_is_named(attention: Attention, tmp_path: Path) -> None:

@@ -103,7 +103,8 @@ Frame = Annotated[int | None, opt("--frame", "Which picture of an animation or m
 MaxPixels = Annotated[int | None, opt("--max-pixels", "Refuse larger photos. [178956970]")]
 Size = Annotated[Text, opt("--size", "Size of the picture. [the model's own]", "WIDTHxHEIGHT")]
 ModelName = Annotated[
-    Text, opt("--model -m", "toybox, a diffusers folder, a .safetensors file, or a hub id. [toybox]", "MODEL")
+    Text,
+    opt("--model -m", "toybox, toybox-256, a diffusers folder, .safetensors file or hub id. [toybox]", "MODEL"),
 ]
 Config = Annotated[File, opt("--config", "Configurations that a single file lacks.", "DIR")]
 Device = Annotated[Text, opt("--device", "auto, cpu, cuda, cuda:1, mps. [auto]")]

@@ -24,7 +24,9 @@ from .startup import import_wholly
 from .text import Prompts
 from .tokenizer import Tokenizer
 
-TOYBOX = Path(__file__).parent.parent / "toybox" / "weights"
+_TOYBOX = Path(__file__).parent.parent / "toybox"
+EMBEDDED = {"toybox": _TOYBOX / "weights", "toybox-256": _TOYBOX / "weights-256"}
+"""Models that ship with the package."""
 """The embedded model."""
 
 PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
@@ -59,7 +61,7 @@ class Model:
         offline: bool = False,
         allow_pickle: bool = False,
     ) -> Model:
-        """Load the embedded `toybox`, a local folder in diffusers layout, a .safetensors file, or a hub id.
+        """Load `toybox` or `toybox-256`, a folder in diffusers layout, a .safetensors file, or a hub id.
 
         Args:
             device: "cpu", "cuda", "cuda:1", "mps", or "auto": the first accelerator that is there.
@@ -243,10 +245,10 @@ def locate(name: str, offline: bool, allow_pickle: bool) -> Path:
     Raises:
         ModelError: nothing there.
     """
-    if name == "toybox":
-        if not (TOYBOX / "model_index.json").exists():
-            raise ModelError("The embedded model toybox is missing from this installation; reinstall inlay.")
-        return TOYBOX
+    if name in EMBEDDED:
+        if not (EMBEDDED[name] / "model_index.json").exists():
+            raise ModelError(f"The embedded model {name} is missing from this installation; reinstall inlay.")
+        return EMBEDDED[name]
     path = Path(name).expanduser()
     if path.suffix in PICKLES:
         raise ModelError(f"{name} is a pickle, which can run code when it is opened; convert it to .safetensors first.")

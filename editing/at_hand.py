@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..diffusion.model import TOYBOX, from_hub
+from ..diffusion.model import EMBEDDED, from_hub
 from ..errors import ModelError
 from ..segmentation import weights as segmentation
 from ..segmentation.download import Progress
@@ -29,8 +29,11 @@ class Weights:
 
 
 def weights_at_hand() -> list[Weights]:
-    """The embedded model, diffusion models in the hub's cache, and every known segmentation model."""
-    embedded = Weights("toybox", "diffusion", _state(_is_diffusion(TOYBOX)), _size(TOYBOX), "MIT", TOYBOX)
+    """The embedded models, diffusion models in the hub's cache, and every known segmentation model."""
+    embedded = [
+        Weights(name, "diffusion", _state(_is_diffusion(folder)), _size(folder), "MIT", folder)
+        for name, folder in EMBEDDED.items()
+    ]
     cached = [
         Weights(name, "diffusion", "ready", _size(folder), "see its page", folder)
         for name, folder in cached_diffusion().items()
@@ -41,7 +44,7 @@ def weights_at_hand() -> list[Weights]:
         )
         for model in segmentation.KNOWN
     ]
-    return [embedded, *cached, *known]
+    return [*embedded, *cached, *known]
 
 
 def cached_diffusion() -> dict[str, Path]:
@@ -60,13 +63,13 @@ def cached_diffusion() -> dict[str, Path]:
 def download(name: str, *, offline: bool = False, on_progress: Progress | None = None) -> Path:
     """The folder of a model's weights, fetched where they are missing or corrupt.
 
-    `name`: a known segmentation model, a hub id like owner/name, or toybox, which is always there.
+    `name`: a known segmentation model, a hub id like owner/name, or an embedded one, which is always there.
 
     Raises:
         ModelError: an unknown name, no connection, or nothing here and `offline`.
     """
-    if name == "toybox":
-        return TOYBOX
+    if name in EMBEDDED:
+        return EMBEDDED[name]
     if "/" in name:
         return from_hub(name, offline, allow_pickle=False)
     return download_segmentation(name, offline=offline, on_progress=on_progress)
@@ -75,7 +78,7 @@ def download(name: str, *, offline: bool = False, on_progress: Progress | None =
 def verify(name: str | None = None) -> dict[str, str]:
     """Each weight file's state after reading it whole: "ready", "missing" or "corrupt".
 
-    Hub files are compared with the SHA-256 that names them in the cache; those of toybox are read.
+    Hub files are compared with the SHA-256 that names them in the cache; embedded ones are read.
 
     Raises:
         ModelError: an unknown name.
@@ -83,7 +86,7 @@ def verify(name: str | None = None) -> dict[str, str]:
     if name is None:
         here = [one.name for one in weights_at_hand() if one.state == "ready"]
         return {file: state for one in here for file, state in verify(one).items()}
-    diffusion = {"toybox": TOYBOX, **cached_diffusion()}
+    diffusion = {**EMBEDDED, **cached_diffusion()}
     if name in diffusion:
         files = sorted(diffusion[name].rglob("*.safetensors"))
         return {f"{name}/{file.relative_to(diffusion[name])}": _checked(file) for file in files}

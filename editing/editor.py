@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, UInt8
 from torch import Tensor
 
-from ..diffusion.model import Model
+from ..diffusion.model import EMBEDDED, Model
 from ..errors import UsageError
 from ..guidance.attention_pictures import Attention, RecordAttention
 from ..guidance.base import Guidance
@@ -80,7 +80,7 @@ class Editor:
         model = Model.from_pretrained(
             name, device=device, dtype=dtype, config=config, offline=offline, allow_pickle=allow_pickle
         )
-        return cls(model, ranker or (ToyboxRanker() if name == "toybox" else None))
+        return cls(model, ranker or (ToyboxRanker() if name in EMBEDDED else None))
 
     def generate(
         self,
@@ -324,7 +324,7 @@ class Editor:
         lost = self.model.prompts.lost(job.prompt)
         limit = self.model.prompts.limit
         said = [f"The model reads {limit} tokens of a prompt; it does not see: {lost}"] if lost else []
-        if self.model.name == "toybox" and (unknown := unknown_words(job.prompt)):
+        if self.model.name in EMBEDDED and (unknown := unknown_words(job.prompt)):
             nouns = ", ".join(shipped()["nouns"])
             said.append(f"toybox has never seen {', '.join(unknown)}; the things that it knows are {nouns}.")
         return tuple(said)

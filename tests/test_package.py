@@ -49,7 +49,8 @@ def test_packages_are_the_folders_on_disk():
 def test_toyboxs_weights_and_benchmark_ship():
     patterns = SETTINGS["tool"]["setuptools"]["package-data"]["inlay"]
     shipped = {file for pattern in patterns for file in ROOT.glob(pattern)}
-    assert {ROOT / "toybox/weights/model_index.json", ROOT / "toybox/benchmark/instances.json"} <= shipped
+    wanted = ("weights/model_index.json", "weights-256/model_index.json", "benchmark/instances.json")
+    assert {ROOT / "toybox" / file for file in wanted} <= shipped
 
 
 def test_the_root_holds_three_python_files():

@@ -15,9 +15,10 @@ from inlay.evaluation.datasets import open_dataset
 from inlay.toybox import make_benchmark
 from inlay.toybox import scenes as drawing
 from inlay.toybox.captions import write
+from inlay.toybox.config import config
 from inlay.toybox.grounds import PAINTERS, paint
 from inlay.toybox.scenes import Renderer
-from inlay.toybox.world import GROUNDS, NOUNS, PHOTO, WORLDS, world
+from inlay.toybox.world import GROUNDS, NOUNS, PHOTO, WORLDS
 from toybox_world import COLOURS, WORLD, atlas, renderer
 
 
@@ -103,8 +104,8 @@ def test_hue_turns_to_the_named_colour() -> None:
 
 
 def test_an_unknown_configuration_is_refused() -> None:
-    with pytest.raises(UsageError, match="no configuration 'huge'; choose one of mini, base"):
-        world("huge")
+    with pytest.raises(UsageError, match="no configuration 'huge'; choose one of mini, base, mini-256"):
+        config("huge")
 
 
 def test_pairs_are_of_one_kind_and_apart(tmp_path: Path) -> None:

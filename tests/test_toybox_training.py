@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import safetensors.torch
 import torch
 from inlay.errors import ModelError, UsageError
 from inlay.toybox import autoencoder, sprites, tokens
@@ -16,7 +17,7 @@ from inlay.toybox.denoising import Denoising
 from inlay.toybox.networks import Painter, noise_levels
 from inlay.toybox.pool import Pool, tokenize
 from inlay.toybox.stage import Plan, Stage
-from inlay.toybox.train import Workshop, train, train_segmenter
+from inlay.toybox.train import Workshop, train, train_autoencoder, train_segmenter
 from inlay.toybox.world import NOUNS
 from toybox_world import LARGE, WORLD, recipe, renderer
 from transformers import CLIPTokenizer
@@ -119,7 +120,7 @@ def test_the_export_is_a_stock_pipeline(trained: Path) -> None:
     pipeline = StableDiffusionPipeline.from_pretrained(trained / "weights")
     pipeline.set_progress_bar_config(disable=True)
     image = pipeline("an apple", num_inference_steps=2, generator=torch.Generator().manual_seed(0)).images[0]
-    assert image.size == (32, 32)
+    assert image.size == (LARGE.size, LARGE.size)
     assert pipeline.scheduler.config.timestep_spacing == "trailing"
     assert pipeline.vae.config.scaling_factor == 1
 
@@ -148,6 +149,14 @@ def test_the_painter_sees_pictures_of_both_sizes_and_equally_many_pixels_of_each
     painter = Watched(recipe(), tokenizer)
     assert all(bool(loss(painter, random).isfinite()) for _ in range(8))
     assert set(seen) == {(8, 8, 4, 4), (2, 8, 8, 8)}
+
+
+def test_without_its_stage_the_autoencoder_is_that_of_the_weights_to_begin_with(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="has no autoencoder; name its stage too, or give --init-from"):
+        train_autoencoder(workshop(tmp_path / "bare", 2), finished=True)
+    vae = train_autoencoder(replace(workshop(tmp_path / "led", 2), init_from=trained / "weights"), finished=True)
+    shipped = safetensors.torch.load_file(trained / "weights/vae/diffusion_pytorch_model.safetensors")
+    assert all(torch.equal(part, shipped[name].float()) for name, part in vae.state_dict().items())
 
 
 def test_whitening_changes_latents_alone() -> None:

@@ -17,13 +17,15 @@ from PIL import Image
 
 TOYBOX = Path(__file__).parent.parent / "toybox"
 WEIGHTS = TOYBOX / "weights"
+EMBEDDED = [(WEIGHTS, 128), (TOYBOX / "weights-256", 256)]
 
 
-def test_stock_diffusers_makes_pictures_of_it() -> None:
+@pytest.mark.parametrize(("weights", "size"), EMBEDDED)
+def test_stock_diffusers_makes_pictures_of_it(weights: Path, size: int) -> None:
     """No code of ours, no dtype given; the same seed gives the same picture, which is no flat field."""
     from diffusers import StableDiffusionPipeline
 
-    pipeline = StableDiffusionPipeline.from_pretrained(WEIGHTS)
+    pipeline = StableDiffusionPipeline.from_pretrained(weights)
     pipeline.set_progress_bar_config(disable=True)
 
     def make(prompt: str, seed: int) -> np.ndarray:
@@ -31,14 +33,15 @@ def test_stock_diffusers_makes_pictures_of_it() -> None:
         return np.asarray(pipeline(prompt, num_inference_steps=8, generator=generator).images[0])
 
     first = make("an apple on grass", 0)
-    assert first.shape == (shipped()["size"], shipped()["size"], 3)
+    assert first.shape == (size, size, 3)
     assert np.array_equal(first, make("an apple on grass", 0))
     assert first.std() > 10
     assert np.abs(first.astype(int) - make("a house in the snow", 0)).mean() > 10
 
 
-def test_the_scheduler_config_is_as_the_loop_needs_it() -> None:
-    settings = json.loads((WEIGHTS / "scheduler" / "scheduler_config.json").read_text())
+@pytest.mark.parametrize("weights", [weights for weights, _ in EMBEDDED])
+def test_the_scheduler_config_is_as_the_loop_needs_it(weights: Path) -> None:
+    settings = json.loads((weights / "scheduler" / "scheduler_config.json").read_text())
     wanted = {
         "beta_schedule": "scaled_linear",
         "beta_start": 0.00085,
@@ -54,7 +57,7 @@ def test_the_scheduler_config_is_as_the_loop_needs_it() -> None:
 
 
 def test_weights_are_small_files() -> None:
-    sizes = [file.stat().st_size for file in WEIGHTS.rglob("*") if file.is_file()]
+    sizes = [file.stat().st_size for weights, _ in EMBEDDED for file in weights.rglob("*") if file.is_file()]
     assert sum(sizes) <= 40e6
     assert max(sizes) <= 15e6
     assert all((WEIGHTS / name / "model.safetensors").stat().st_size <= 2e6 for name in ("guide", "judge"))

@@ -1,10 +1,11 @@
-"""The two configurations of one recipe: `base` for a GPU, `mini` for two CPU cores."""
+"""Configurations of one recipe: `base` for a GPU, `mini` for two CPU cores, `mini-256` to go on from it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from .world import MINI_LARGE, World, world
+from ..errors import UsageError
+from .world import MINI_LARGE, WORLDS, World
 
 
 @dataclass(frozen=True)
@@ -30,10 +31,15 @@ class Config:
     large: World | None = None
     """Larger pictures for every other step of the UNet, whose batch shrinks as their area grows."""
 
+    @property
+    def size(self) -> int:
+        """The side of the pictures that the model is for."""
+        return (self.large or self.world).size
+
 
 CONFIGS = {
     "mini": Config(
-        world=world("mini"),
+        world=WORLDS["mini"],
         autoencoder_widths=(16, 32, 48, 64),
         autoencoder_batch=8,
         autoencoder_rate=2e-3,
@@ -46,10 +52,9 @@ CONFIGS = {
         grow_every=200,
         segmenter_batch=16,
         shares=(0.14, 0.72, 0.07),
-        large=MINI_LARGE,
     ),
     "base": Config(
-        world=world("base"),
+        world=WORLDS["base"],
         autoencoder_widths=(16, 32, 64, 128),
         autoencoder_batch=64,
         autoencoder_rate=1e-3,
@@ -66,7 +71,11 @@ CONFIGS = {
 }
 
 
+CONFIGS["mini-256"] = replace(CONFIGS["mini"], large=MINI_LARGE)
+
+
 def config(name: str) -> Config:
     """The configuration `name`. Raises UsageError for an unknown one."""
-    world(name)
+    if name not in CONFIGS:
+        raise UsageError(f"There is no configuration {name!r}; choose one of {', '.join(CONFIGS)}.")
     return CONFIGS[name]

@@ -54,7 +54,7 @@ class Painter(nn.Module):
             )
         )
         self.unet = UNet2DConditionModel(
-            sample_size=recipe.world.size // FACTOR,
+            sample_size=recipe.size // FACTOR,
             in_channels=CHANNELS,
             out_channels=CHANNELS,
             block_out_channels=recipe.widths,

@@ -23,6 +23,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPTokenizer
 
+from ..diffusion.model import EMBEDDED
 from ..evaluation.datasets import open_dataset
 from .autoencoder import FACTOR, reconstruction
 from .captions import Caption
@@ -36,7 +37,6 @@ from .sheets import write_sheet
 from .tokens import LENGTH
 from .vocabulary import shipped
 
-WEIGHTS = Path(__file__).parent / "weights"
 STEPS = 25
 FOUND = 0.02
 """Share of the picture that a class must cover to count as found."""
@@ -65,23 +65,17 @@ def read_exam() -> Exam:
     return Exam(images, classes, tuple(picture.captions[0] for picture in pictures), objects)
 
 
-def pictures_of(pipeline: Any, prompts: list[str], first_seed: int, side: int) -> Float[Tensor, "n 3 side side"]:
+def pictures_of(pipeline: Any, prompts: list[str], first_seed: int, scale: float) -> Float[Tensor, "n 3 h w"]:
     """One picture per prompt, of seeds from `first_seed` on."""
     made = []
     for start in range(0, len(prompts), 10):
         part = prompts[start : start + 10]
         seeds = [torch.Generator().manual_seed(first_seed + start + index) for index in range(len(part))]
-        scale = guidance_scale()
         images = pipeline(
-            part, side, side, num_inference_steps=STEPS, guidance_scale=scale, generator=seeds, output_type="np"
+            part, num_inference_steps=STEPS, guidance_scale=scale, generator=seeds, output_type="np"
         ).images
         made.append(torch.from_numpy(images).permute(0, 3, 1, 2))
     return torch.cat(made).float()
-
-
-def guidance_scale() -> float:
-    """The scale that the weights advise."""
-    return float(json.loads((WEIGHTS / "inlay.json").read_text())["guidance_scale"])
 
 
 def prompts_of(objects: int, count: int) -> tuple[list[str], list[list[int]]]:
@@ -99,8 +93,14 @@ def prompts_of(objects: int, count: int) -> tuple[list[str], list[list[int]]]:
 
 
 @torch.no_grad()
-def labelled(segmenter: Segmenter, images: Float[Tensor, "n 3 h w"]) -> Int[Tensor, "n h w"]:
-    return torch.cat([segmenter(part).argmax(1) for part in images.split(16)])
+def labelled(segmenter: Segmenter, images: Float[Tensor, "n 3 h w"]) -> Int[Tensor, "n s s"]:
+    """Labels of the pictures at the size that segmenters know."""
+    size = shipped()["size"]
+    return torch.cat([segmenter(resized(part, size)).argmax(1) for part in images.split(16)])
+
+
+def resized(images: Float[Tensor, "n c h w"], side: int) -> Float[Tensor, "n c side side"]:
+    return torch.nn.functional.interpolate(images, (side, side), mode="bilinear", antialias=True)
 
 
 def found_share(segmenter: Segmenter, images: Float[Tensor, "n 3 h w"], classes: list[list[int]]) -> float:
@@ -120,10 +120,10 @@ def intersection_over_union(found: Int[Tensor, "n h w"], true: Int[Tensor, "n h 
     return float((table.diag() / union.clamp(min=1))[table.sum(1) > 0].mean())
 
 
-def mentions_of(exam: Exam, vae: AutoencoderKL, tokenizer: CLIPTokenizer) -> dict[str, Tensor]:
-    """The benchmark as the UNet's training sees scenes (`pool.encode`)."""
+def mentions_of(exam: Exam, vae: AutoencoderKL, tokenizer: CLIPTokenizer, side: int) -> dict[str, Tensor]:
+    """The benchmark as the UNet's training sees scenes (`pool.encode`), on latents of `side` cells."""
     names = list(shipped()["nouns"])
-    count, side = len(exam.images), exam.images.shape[-1] // FACTOR
+    count, images = len(exam.images), resized(exam.images, side * FACTOR)
     ids = torch.empty(count, LENGTH, dtype=torch.long)
     words = torch.zeros(count, MENTIONS, LENGTH, dtype=torch.bool)
     masks = torch.zeros(count, MENTIONS, side, side)
@@ -135,19 +135,19 @@ def mentions_of(exam: Exam, vae: AutoencoderKL, tokenizer: CLIPTokenizer) -> dic
             ids[row], [(start, stop)] = tokenize(Caption(tuple(spoken), ((place, ()),)), tokenizer)
             words[row, mention, start:stop] = True
             cover = torch.stack([mask for other, mask in objects if other == number]).any(0).float()
-            masks[row, mention] = torch.nn.functional.avg_pool2d(cover[None], FACTOR)[0]
+            masks[row, mention] = resized(cover[None, None], side)[0, 0]
     with torch.no_grad():
-        latents = torch.cat([vae.encode(part * 2 - 1).latent_dist.mean for part in exam.images.split(16)])
+        latents = torch.cat([vae.encode(part * 2 - 1).latent_dist.mean for part in images.split(16)])
     return {"latents": latents, "ids": ids, "words": words, "masks": (masks * 255).round().byte()}
 
 
-def painted(exam: Exam, judge: Segmenter, count: int, out: Path) -> tuple[float, float]:
+def painted(model: str, exam: Exam, judge: Segmenter, count: int, out: Path) -> tuple[float, float]:
     """Region mIoU of plain pictures and of paint-with-words, on scenes with one object."""
     from ..editing.editor import Editor
     from ..guidance.paint_with_words import PaintWithWords
     from ..guidance.regions import Region
 
-    editor = Editor.from_pretrained("toybox")
+    editor = Editor.from_pretrained(model)
     scores: dict[str, list[float]] = {"plain": [], "painted": []}
     shown, labels = [], []
     for row in range(count):
@@ -168,6 +168,7 @@ def painted(exam: Exam, judge: Segmenter, count: int, out: Path) -> tuple[float,
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m inlay.toybox.report", description=__doc__)
+    parser.add_argument("--model", choices=EMBEDDED, default="toybox")
     parser.add_argument("--out", type=Path, required=True, help="folder for the contact sheets")
     parser.add_argument("--prompts", type=int, default=100)
     parser.add_argument("--painted", type=int, default=30, help="scenes for paint-with-words")
@@ -176,15 +177,16 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
     exam, out = read_exam(), options.out
-    pipeline = StableDiffusionPipeline.from_pretrained(WEIGHTS)
+    weights = EMBEDDED[options.model]
+    pipeline = StableDiffusionPipeline.from_pretrained(weights)
     pipeline.set_progress_bar_config(disable=True)
     guide, judge = load_segmenter("guide"), load_segmenter("judge")
     vae, count = pipeline.vae, len(judge.classes)
 
-    size = shipped()["size"]
-    print(f"configuration: {shipped()['configuration']}, {size} px, {count - 1} nouns")
+    side = pipeline.unet.config.sample_size
+    print(f"{options.model}: {side * FACTOR} px, {count - 1} nouns")
     print(f"autoencoder, benchmark scenes: PSNR {reconstruction(vae, exam.images):.2f} dB")
-    photos = to_unit(photo_bank(size)[:200])
+    photos = to_unit(photo_bank(shipped()["size"])[:200])
     if len(photos):
         print(
             f"autoencoder, crops of scikit-image's photos (seen in training): PSNR {reconstruction(vae, photos):.2f} dB"
@@ -194,25 +196,24 @@ def main() -> None:
         print(f"segmenter {name}: mIoU {score:.3f}")
 
     painter = Painter(config(shipped()["configuration"]), pipeline.tokenizer)
-    painter.load(WEIGHTS)
-    batch = mentions_of(exam, vae, pipeline.tokenizer)
+    painter.load(weights)
+    batch = mentions_of(exam, vae, pipeline.tokenizer, side)
     scores = ", ".join(f"{attention_auc(painter, batch, t):.3f} at t = {t}" for t in (300, 600, 850))
     print(f"a noun's attention on its own object: AUC {scores}")
 
-    for objects, side in ((1, size), (2, size), (1, 2 * size), (2, 2 * size)):
+    scale = json.loads((weights / "inlay.json").read_text())["guidance_scale"]
+    for objects, share in ((1, "the prompted noun"), (2, "both prompted nouns")):
         prompts, classes = prompts_of(objects, options.prompts)
-        images = pictures_of(pipeline, prompts, 1000 * objects, side)
-        found = found_share(judge, torch.nn.functional.interpolate(images, (size, size), mode="area"), classes)
-        share = "the prompted noun" if objects == 1 else "both prompted nouns"
-        print(f"{len(prompts)} plain pictures at {side} px: {share} found in {100 * found:.0f} %")
-        write_sheet(out / f"nouns-{objects}-{side}.png", images, prompts)
+        images = pictures_of(pipeline, prompts, 1000 * objects, scale)
+        print(f"{len(prompts)} plain pictures: {share} found in {100 * found_share(judge, images, classes):.0f} %")
+        write_sheet(out / f"nouns-{objects}.png", images, prompts)
     with torch.no_grad():
         shown = exam.images[50:66]
         decoded = vae.decode(vae.encode(shown * 2 - 1).latent_dist.mean).sample / 2 + 0.5
     labels = [*exam.captions[50:66], *["decoded"] * 16]
     write_sheet(out / "autoencoder.png", torch.cat([shown, decoded]), labels, columns=16, side=128)
 
-    plain, moved = painted(exam, judge, options.painted, out)
+    plain, moved = painted(options.model, exam, judge, options.painted, out)
     print(f"paint-with-words, {options.painted} scenes: region mIoU {moved:.3f}, plain {plain:.3f}")
     begun = time.monotonic()
     pipeline("an apple on grass", num_inference_steps=STEPS)

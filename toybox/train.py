@@ -20,7 +20,7 @@ from jaxtyping import Float, UInt8
 from torch import Generator, Tensor, nn
 from transformers import CLIPTokenizer
 
-from ..errors import InlayError
+from ..errors import InlayError, UsageError
 from . import autoencoder, team, tokens
 from .config import Config, config
 from .denoising import Denoising, attention_auc
@@ -65,7 +65,11 @@ class Workshop:
 
 
 def train_autoencoder(shop: Workshop, finished: bool = False) -> AutoencoderKL:
-    """The autoencoder with whitened latents, from its checkpoint as it is if it is `finished`."""
+    """The autoencoder with whitened latents; if it is `finished`, as its checkpoint or `--init-from` has it.
+
+    Raises:
+        UsageError: neither has it.
+    """
     torch.manual_seed(1)
     recipe, renderer = shop.recipe, shop.renderer
     model = autoencoder.build(recipe.world.size, recipe.autoencoder_widths)
@@ -73,9 +77,13 @@ def train_autoencoder(shop: Workshop, finished: bool = False) -> AutoencoderKL:
     stage = shop.stage(
         "autoencoder", model, recipe.shares[0], learning_rate=recipe.autoencoder_rate, decay=0.4, ema=0.99
     )
-    if finished:
-        stage.resume()
-    elif stage.progress < 1:
+    if finished and not stage.resume():
+        if shop.init_from is None:
+            raise UsageError(f"{shop.folder} has no autoencoder; name its stage too, or give --init-from.")
+        taken = AutoencoderKL.from_pretrained(shop.init_from / "vae", torch_dtype=torch.float32)
+        nn.Module.to(taken, renderer.device)
+        return taken.eval()
+    if not finished and stage.progress < 1:
         learn_pictures(shop, stage)
     vae = stage.averaged.eval()
     autoencoder.whiten(vae, torch.cat([renderer(seed, 64).images for seed in range(100, 108)]) * 2 - 1)
@@ -258,7 +266,11 @@ def tokenizer_of(shop: Workshop) -> CLIPTokenizer:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m inlay.toybox.train", description=__doc__.splitlines()[0])
-    parser.add_argument("--config", default="mini", help="mini (two CPU cores, hours) or base (a GPU, minutes)")
+    parser.add_argument(
+        "--config",
+        default="mini",
+        help="mini (two CPU cores, hours), mini-256 (goes on from it), base (a GPU, minutes)",
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and weights")
     parser.add_argument("--minutes", type=float, default=180.0, help="for all stages together")
     parser.add_argument("--steps", type=int, default=0, help="per stage, instead of minutes")
@@ -267,7 +279,11 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--rank", type=int, default=0, help=argparse.SUPPRESS)
     parser.add_argument("--half", action="store_true", help="bfloat16 on a CPU too; pays where it has avx512_bf16")
     parser.add_argument("--resume", action="store_true", help="go on from the checkpoints in --out")
-    parser.add_argument("--init-from", type=Path, help="start the UNet from these weights with a fresh optimizer")
+    parser.add_argument(
+        "--init-from",
+        type=Path,
+        help="start the UNet from these weights with a fresh optimizer, and without its stage take their autoencoder",
+    )
     parser.add_argument("--sprites", type=Path, help="one file of decoded sprites, for a machine without npm")
     parser.add_argument("--save-sprites", type=Path, help="write that file and stop")
     parser.add_argument("--stages", default="autoencoder,unet,guide,judge", help="which of " + ", ".join(STAGES))

@@ -1,4 +1,4 @@
-"""What toybox's world holds: nouns, their sprites and synonyms, colours, grounds, and the two configurations.
+"""What toybox's world holds: nouns, their sprites and synonyms, colours, grounds, and the configurations' worlds.
 
 Nothing heavy is imported here; the vocabulary, the renderer and the trainer all read these tables.
 """
@@ -6,8 +6,6 @@ Nothing heavy is imported here; the vocabulary, the renderer and the trainer all
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-
-from ..errors import UsageError
 
 
 def plural_of(word: str) -> str:
@@ -198,10 +196,3 @@ WORLDS: dict[str, World] = {
 
 MINI_LARGE = replace(WORLDS["mini"], size=256, sizes=((0.09, 0.70), (0.09, 0.50)))
 """The same things on pictures of four times the pixels, down to about 0.5 % of them."""
-
-
-def world(name: str) -> World:
-    """The configuration `name`. Raises UsageError for an unknown one."""
-    if name not in WORLDS:
-        raise UsageError(f"There is no configuration {name!r}; choose one of {', '.join(WORLDS)}.")
-    return WORLDS[name]

@@ -1,4 +1,4 @@
-"""Guidance methods: one file per method of the papers, a table of their names, and regions that they serve."""
+"""Guidance methods: one file per method of the papers, a table of their names, regions that they serve, and layouts."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ if TYPE_CHECKING:
     from .base import Guidance as Guidance
     from .chain import Chain as Chain
     from .directed_diffusion import DirectedDiffusion as DirectedDiffusion
+    from .layout import Layout as Layout
+    from .layout import read_colour_layout as read_colour_layout
+    from .layout import read_layout as read_layout
     from .masked_attention import MaskedAttention as MaskedAttention
     from .methods import METHODS as METHODS
     from .methods import method as method
@@ -23,6 +26,7 @@ _HOME = {
     "Chain": "chain",
     "DirectedDiffusion": "directed_diffusion",
     "Guidance": "base",
+    "Layout": "layout",
     "METHODS": "methods",
     "MaskedAttention": "masked_attention",
     "MultiDiffusion": "multidiffusion",
@@ -31,7 +35,11 @@ _HOME = {
     "SegmenterGuidance": "segmenter",
     "Zest": "zest",
     "method": "methods",
+    "read_colour_layout": "layout",
+    "read_layout": "layout",
 }
+_FILES = {*_HOME.values(), "attention_pictures"}
+__all__ = [*_HOME]
 
 
 def __getattr__(name: str) -> Any:
@@ -39,4 +47,10 @@ def __getattr__(name: str) -> Any:
 
     if name in _HOME:
         return getattr(import_module(f".{_HOME[name]}", __name__), name)
+    if name in _FILES:
+        return import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*_HOME, *_FILES]

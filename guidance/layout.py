@@ -1,17 +1,25 @@
 """Layouts: a prompt and the places of its words, from a layout.json or a colour-coded picture.
 
-    {"prompt": "a red apple and a cup on grass", "size": [512, 384],
-     "regions": [{"words": "red apple", "box": [30, 200, 180, 350]},
-                 {"words": "cup", "mask": "cup.png", "weight": 2},
+    {"prompt": "a red apple, a cup and a cup on grass", "size": [512, 384],
+     "regions": [{"words": "red apple", "box": [30, 200, 180, 350], "prompt": "a shiny red apple"},
+                 {"words": "cup", "occurrence": 0, "polygon": [[200, 200], [300, 200], [250, 350]], "weight": 2},
+                 {"words": "cup", "occurrence": 1, "mask": "cup.png", "fraction": 0.5},
                  {"words": "grass", "points": [[0, 380], [511, 380]], "radius": 8}]}
 
-`size` is [width, height], and x runs before y throughout the file: coordinates are pixels of that size, or fractions of
-the picture (0 to 1; a radius of its shorter side) where the file has no size.
+Those are all keys there are. Without `size`, coordinates are fractions of the picture, 0 to 1 (a radius: of its shorter
+side); with `size`, [width, height], they are its pixels. x runs before y throughout the file.
+
+A region has `words`, a phrase of the prompt or token indices [2, 3], and one shape: `box` [left, top, right, bottom],
+`polygon`, `mask`, a picture file beside this one that is white where the words belong, or `points`, a stroke of
+`radius` through them. It may have `weight` beside the other regions (1), `fraction` of the steps in which it is guided
+(the method's), `occurrence` of words that stand in the prompt more than once, from 0 (all), and a `prompt` of its own
+for MultiDiffusion (the words).
 """
 
 from __future__ import annotations
 
 import difflib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -40,7 +48,11 @@ Mask = Float[np.ndarray, "H W"]
 
 @dataclass(frozen=True)
 class Layout:
-    """What stands where: regions may overlap, and each of them is then guided in what they share."""
+    """What stands where: regions may overlap, and each of them is then guided in what they share.
+
+    `read_layout` reads it from a layout.json, whose keys `help(inlay.guidance.layout)` shows: fractions of the picture
+    without a size, pixels with one. `read_colour_layout` reads it from a picture.
+    """
 
     prompt: str
     regions: tuple[Region, ...]
@@ -58,27 +70,35 @@ _Side = Annotated[int, Field(gt=0)]
 
 
 class _Shape(_Stated):
-    """One region as the file states it."""
+    """One region as the file states it; the descriptions say what a key must be, in messages."""
 
-    words: Annotated[str, Field(min_length=1)] | Annotated[list[int], Field(min_length=1)]
-    mask: str | None = None
-    box: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat] | None = None
-    polygon: Annotated[list[_Point], Field(min_length=3)] | None = None
-    points: Annotated[list[_Point], Field(min_length=1)] | None = None
-    radius: Annotated[FiniteFloat, Field(gt=0)] | None = None
-    prompt: str | None = None
-    weight: Annotated[FiniteFloat, Field(gt=0)] = 1.0
-    fraction: Annotated[FiniteFloat, Field(ge=0, le=1)] | None = None
-    occurrence: Annotated[int, Field(ge=0)] | None = None
+    words: Annotated[str, Field(min_length=1)] | Annotated[list[int], Field(min_length=1)] = Field(
+        description="a phrase of the prompt, or a list of token indices"
+    )
+    mask: str | None = Field(None, description="the name of a picture file, white where the words belong")
+    box: tuple[FiniteFloat, FiniteFloat, FiniteFloat, FiniteFloat] | None = Field(
+        None, description="four numbers, [left, top, right, bottom]"
+    )
+    polygon: Annotated[list[_Point], Field(min_length=3)] | None = Field(
+        None, description="three points or more, [[x, y], [x, y], [x, y]]"
+    )
+    points: Annotated[list[_Point], Field(min_length=1)] | None = Field(
+        None, description="one point or more, [[x, y], [x, y]]"
+    )
+    radius: Annotated[FiniteFloat, Field(gt=0)] | None = Field(None, description="a number above 0")
+    prompt: str | None = Field(None, description="a text")
+    weight: FiniteFloat = Field(1.0, gt=0, description="a number above 0")
+    fraction: Annotated[FiniteFloat, Field(ge=0, le=1)] | None = Field(None, description="a number from 0 to 1")
+    occurrence: Annotated[int, Field(ge=0)] | None = Field(None, description="a whole number, 0 for the first")
 
     @model_validator(mode="after")
     def _one_shape(self) -> _Shape:
         given = [name for name in ("mask", "box", "polygon", "points") if getattr(self, name) is not None]
         if len(given) != 1:
             said = " and ".join(given) or "none"
-            raise ValueError(f"a region has exactly one of mask, box, polygon and points, not {said}")
+            raise ValueError(f"give exactly one of mask, box, polygon and points, not {said}")
         if (self.points is None) != (self.radius is None):
-            raise ValueError("points and radius belong together")
+            raise ValueError("give points and radius together, or neither")
         return self
 
     @property
@@ -96,19 +116,27 @@ class _Shape(_Stated):
             (x0, y0), (x1, y1) = corners
             return _covered(y0, y1, canvas[0])[:, None] * _covered(x0, x1, canvas[1])
         if self.polygon is not None:
-            return _filled(corners, canvas)
+            filled = _filled(corners, canvas)
+            if not filled.any():
+                raise UsageError(
+                    f"The polygon of region {self.words!r} has no area; give three points or more that are not on one "
+                    "line."
+                )
+            return filled
         assert self.radius is not None
         return _stroke(corners, self.radius * min(scale), canvas)
 
 
 class _File(_Stated):
-    prompt: str
-    size: tuple[_Side, _Side] | None = None
-    regions: Annotated[list[_Shape], Field(min_length=1)]
+    prompt: str = Field(description="a text")
+    size: tuple[_Side, _Side] | None = Field(None, description="two whole numbers above 0, [width, height]")
+    regions: list[_Shape] = Field(
+        min_length=1, description='a list of one region or more, [{"words": "cat", "box": [left, top, right, bottom]}]'
+    )
 
 
 def read_layout(path: str | PathLike[str], size: tuple[int, int] | None = None) -> Layout:
-    """A layout.json as in this file's head; mask files are named relative to it, white where the words belong.
+    """A layout.json, its keys as `help(inlay.guidance.layout)` shows; mask files are named relative to it.
 
     `size` is the picture's (height, width) where neither the file nor a mask in it has one.
 
@@ -121,11 +149,11 @@ def read_layout(path: str | PathLike[str], size: tuple[int, int] | None = None) 
     try:
         stated = _File.model_validate_json(path.read_text("utf-8-sig"))
     except OSError as error:
-        raise UsageError(f"The layout {path} cannot be read: {error.strerror}.") from error
+        raise UsageError(f"The layout {path} cannot be read ({error.strerror}); name a layout.json.") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"The layout {path} is not text in UTF-8; save it as JSON.") from error
     except ValidationError as error:
-        raise UsageError(f"The layout {path} has a mistake: {_sentence(error.errors()[0])}.") from error
+        raise UsageError(f"The layout {path} has a mistake: {_sentence(error.errors())}") from error
     masks = _read_masks(path.parent, stated)
     known = stated.size[::-1] if stated.size else next((mask.shape for mask in masks.values()), size)
     canvas = known or CANVAS
@@ -153,10 +181,12 @@ def read_colour_layout(path: str | PathLike[str], words: Mapping[str, str], prom
     been drawn without smoothing and saved without loss. The order of `words` does not matter.
 
     Raises:
-        UsageError: no colour stated, one that is no colour, stated twice, or not in the picture.
+        UsageError: no colour stated, one that is no colour, stated twice, or not in the picture; an empty prompt.
         PhotoError: the picture cannot be read.
     """
-    pixels = np.asarray(_open(Path(path)).convert("RGBA"))
+    pixels = np.asarray(_open(Path(path), "layout", "name a layout.json, or a PNG").convert("RGBA"))
+    if not prompt.strip():
+        raise UsageError(f"The picture {path} says where, not what: give a prompt that has its words (--prompt TEXT).")
     colours = np.where(pixels[..., 3] < 128, -1, pixels[..., :3].astype(np.int64) @ (1 << 16, 1 << 8, 1))
     present, counts = np.unique(colours[colours >= 0], return_counts=True)
     phrases = _by_colour(words)
@@ -236,18 +266,21 @@ def _check_inside(shape: _Shape, size: tuple[int, int] | None) -> None:
             where = f"{width} x {height} pixels" if size else 'in fractions of it, 0 to 1, since no "size" is given'
             raise UsageError(f"The region {shape.words!r} reaches ({x:g}, {y:g}), outside the picture: it is {where}.")
     if shape.box is not None and not (shape.box[0] < shape.box[2] and shape.box[1] < shape.box[3]):
-        raise UsageError(f"The box of region {shape.words!r} is empty; give x0, y0, x1, y1 with x0 < x1 and y0 < y1.")
+        raise UsageError(f"The box of region {shape.words!r} is empty; give left < right and top < bottom.")
 
 
-def _open(path: Path) -> Image:
+def _open(path: Path, kind: str, cure: str) -> Image:
     """A picture as it is shown, decoded."""
-    from PIL import Image, ImageOps
+    from PIL import Image, ImageOps, UnidentifiedImageError
 
     try:
         with Image.open(path) as picture:
             return ImageOps.exif_transpose(picture)
-    except (OSError, ValueError, SyntaxError) as error:  # Pillow raises SyntaxError for broken PNG
-        raise PhotoError(f"The picture {path} of the layout cannot be read: {error}.") from error
+    except UnidentifiedImageError as error:
+        raise PhotoError(f"The {kind} {path} is no picture; {cure}.") from error
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # SyntaxError: broken PNG
+        reason = getattr(error, "strerror", None) or error
+        raise PhotoError(f"The {kind} {path} cannot be read ({reason}); {cure}.") from error
 
 
 def _read_masks(folder: Path, stated: _File) -> dict[str, Mask]:
@@ -265,23 +298,31 @@ def _read_masks(folder: Path, stated: _File) -> dict[str, Mask]:
 
 def _read_mask(path: Path) -> Mask:
     """Levels in [0, 1]; soft edges stay."""
-    picture = _open(path)
+    picture = _open(path, "mask", "name a PNG beside the layout")
     if picture.mode.startswith("I;16"):
         return np.asarray(picture, np.float32) / 65535
     return np.asarray(picture.convert("L"), np.float32) / 255
 
 
-def _sentence(error: ErrorDetails) -> str:
-    """Pydantic's complaint in our words: `regions.1.weight` becomes "region 2, weight"."""
-    names = [part for part in error["loc"] if isinstance(part, str)]
-    number = error["loc"][1] if names[:1] == ["regions"] and len(error["loc"]) > 1 else None
-    place = ""
-    if isinstance(number, int):
-        place, names = f"region {number + 1}, ", names[1:]
+def _sentence(errors: list[ErrorDetails]) -> str:
+    """The end of a sentence about a file that is no layout; a wrong key tells more than the one missed for it."""
+    error = next((error for error in errors if error["type"] == "extra_forbidden"), errors[0])
+    if error["type"] == "json_invalid":
+        return f"it is not JSON ({error['ctx']['error']})."
+    where, names, fields = "", error["loc"], _File.model_fields
+    if names[:1] == ("regions",) and len(names) > 1:
+        where, names, fields = f"region {int(names[1]) + 1}: ", names[2:], _Shape.model_fields
+    if error["type"] == "value_error":
+        return f"{where}{error['msg'].removeprefix('Value error, ')}."
+    if not names:
+        return where + 'write {"words": ..., "box": ...}.' if where else 'write {"prompt": ..., "regions": [...]}.'
+    key = str(names[0])
     if error["type"] == "extra_forbidden":
-        known = list(_Shape.model_fields if place else _File.model_fields)
-        near = difflib.get_close_matches(names[-1], known, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-        return f"{place}unknown key {names[-1]!r} ({hint})"
-    message = error["msg"].removeprefix("Value error, ")
-    return f"{place}{names[0] + ': ' if names else ''}{message[0].lower() + message[1:]}"
+        near = difflib.get_close_matches(key, fields, n=1)
+        hint = f'did you mean "{near[0]}"?' if near else f"known are {', '.join(fields)}."
+        return f'{where}there is no key "{key}"; {hint}'
+    if error["type"] == "missing" and len(names) == 1:
+        return f'{where}"{key}" is missing; give {fields[key].description}.'
+    given = json.dumps(error["input"], ensure_ascii=False)
+    given = given if len(given) <= 60 else f"{given[:57]}..."
+    return f'{where}"{key}" must be {fields[key].description}, not {given}.'

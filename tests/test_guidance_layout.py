@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import re
 from itertools import permutations
 from pathlib import Path
 from typing import Any
 
+import inlay
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from inlay.errors import PhotoError, UsageError
+from inlay.guidance import layout as layout_module
 from inlay.guidance.layout import CANVAS, Layout, _covered, read_colour_layout, read_layout
 from PIL import Image
 
@@ -133,26 +136,45 @@ MISTAKES = [
     ([BOX], {}, r"outside the picture: it is in fractions of it, 0 to 1, since no \"size\" is given"),
     ([{**BOX, "box": [-1, 2, 5, 4]}], {"size": [8, 6]}, "outside the picture"),
     ([{**BOX, "box": [5, 2, 1, 4]}], {"size": [8, 6]}, "box of region 'cup' is empty"),
-    ([{"words": "cup", "polygon": [[1, 1], [4, 4], [7, 7]]}], {"size": [8, 8]}, "region 'cup' is empty"),
-    ([{"words": "cup", "polygon": [[1, 1], [4, 4]]}], {"size": [8, 6]}, "region 1, polygon: .*at least 3"),
+    (
+        [{"words": "cup", "polygon": [[1, 1], [4, 4], [7, 7]]}],
+        {"size": [8, 8]},
+        "polygon of region 'cup' has no area",
+    ),
+    (
+        [{"words": "cup", "polygon": [[1, 1], [4, 4]]}],
+        {"size": [8, 6]},
+        r"three points or more, .*, not \[\[1, 1\], \[",
+    ),
     ([{"words": "cup", "points": [[9, 1]], "radius": 1}], {"size": [8, 6]}, "outside the picture"),
-    ([{"words": "cup", "points": [[1, 1]]}], {"size": [8, 6]}, "points and radius belong together"),
-    ([{"words": "cup", "points": [[1, 1]], "radius": 0}], {"size": [8, 6]}, "region 1, radius: .*greater than 0"),
-    ([{**BOX, "radius": 3}], {"size": [8, 6]}, "points and radius belong together"),
-    ([{"words": "cup"}], {"size": [8, 6]}, "exactly one of .* not none"),
+    ([{"words": "cup", "points": [[1, 1]]}], {"size": [8, 6]}, "region 1: give points and radius together"),
+    (
+        [{"words": "cup", "points": [[1, 1]], "radius": 0}],
+        {"size": [8, 6]},
+        ".radius. must be a number above 0, not 0",
+    ),
+    ([{**BOX, "radius": 3}], {"size": [8, 6]}, "region 1: give points and radius together"),
+    ([{"words": "cup"}], {"size": [8, 6]}, "region 1: give exactly one of .* not none"),
     ([{**BOX, "mask": "cup.png"}], {"size": [8, 6]}, "exactly one of .* not mask and box"),
-    ([{**BOX, "weight": 0}], {"size": [8, 6]}, "region 1, weight: .*greater than 0"),
-    ([BOX, {**BOX, "weight": float("nan")}], {"size": [8, 6]}, "region 2, weight: .*finite"),
-    ([{**BOX, "box": [float("nan"), 2, 5, 4]}], {"size": [8, 6]}, "region 1, box: .*finite"),
-    ([{**BOX, "wieght": 2}], {"size": [8, 6]}, r"region 1, unknown key 'wieght' \(did you mean 'weight'\?\)"),
-    ([BOX], {"size": [8, 6], "colour": 1}, r"unknown key 'colour' \(known are prompt, size, regions\)"),
-    ([{**BOX, "words": ""}], {"size": [8, 6]}, "region 1, words: "),
-    ([{"box": [1, 2, 5, 4]}], {"size": [8, 6]}, "region 1, words: field required"),
-    ([{**BOX, "fraction": 1.5}], {"size": [8, 6]}, "region 1, fraction: "),
-    ([], {"size": [8, 6]}, "regions: .*at least 1"),
-    ([BOX], {"size": [8, 0]}, "size: .*greater than 0"),
-    ([BOX], {"size": [8, 6, 3]}, "size: "),
-    ([BOX], {"size": [8, 6], "prompt": 3}, "prompt: .*string"),
+    ([{**BOX, "weight": 0}], {"size": [8, 6]}, "region 1: .weight. must be a number above 0, not 0"),
+    ([BOX, {**BOX, "weight": float("nan")}], {"size": [8, 6]}, "region 2: .weight. must be a number above 0, not NaN"),
+    ([{**BOX, "box": [float("nan"), 2, 5, 4]}], {"size": [8, 6]}, "region 1: .box. must be four numbers, .* not NaN"),
+    ([{**BOX, "wieght": 2}], {"size": [8, 6]}, "region 1: there is no key .wieght.; did you mean .weight.[?]"),
+    ([BOX], {"size": [8, 6], "colour": 1}, "there is no key .colour.; known are prompt, size, regions[.]"),
+    ([{**BOX, "words": ""}], {"size": [8, 6]}, "region 1: .words. must be a phrase of the prompt, or .*, not .."),
+    ([{**BOX, "words": ["cat"]}], {"size": [8, 6]}, r".words. must be a phrase of the prompt, or .*, not \[.cat.\]"),
+    ([{**BOX, "weight": "two"}], {"size": [8, 6]}, "region 1: .weight. must be a number above 0, not .two."),
+    ([{**BOX, "box": [1, 2, 3]}], {"size": [8, 6]}, r"must be four numbers, \[left, .*\], not \[1, 2, 3\]"),
+    ([{"word": "cup", "box": [1, 2, 5, 4]}], {"size": [8, 6]}, "there is no key .word.; did you mean .words.[?]"),
+    ([{**BOX, "mask": "cup" * 40}, {"words": 3}], {}, "exactly one of"),
+    ([{**BOX, "prompt": ["cup" * 40]}], {}, r".prompt. must be a text, not \[.{56}\.\.\."),
+    (["cup"], {}, "region 1: write {.words.: "),  # type: ignore[list-item]
+    ([{"box": [1, 2, 5, 4]}], {"size": [8, 6]}, "region 1: .words. is missing; give a phrase of the prompt"),
+    ([{**BOX, "fraction": 1.5}], {"size": [8, 6]}, "region 1: .fraction. must be a number from 0 to 1, not 1.5"),
+    ([], {"size": [8, 6]}, r".regions. must be a list of one region or more, .*, not \[\]"),
+    ([BOX], {"size": [8, 0]}, r".size. must be two whole numbers above 0, \[width, height\], not 0"),
+    ([BOX], {"size": [8, 6, 3]}, r"two whole numbers above 0, .*, not \[8, 6, 3\]"),
+    ([BOX], {"size": [8, 6], "prompt": 3}, ".prompt. must be a text, not 3"),
 ]
 
 
@@ -163,6 +185,7 @@ def test_mistakes_get_one_sentence(
     with pytest.raises(UsageError, match=message) as caught:
         read(tmp_path, regions, **others)
     assert "\n" not in str(caught.value)
+    assert not re.search("[Ii]nput|valid|validation|[Ff]ield", str(caught.value)), "not our words"
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"prompt": "a cup", "regions": [}', "[]", "\xff\xfe"])
@@ -179,7 +202,7 @@ def test_missing_files_and_masks_of_another_size(tmp_path: Path) -> None:
         read_layout(tmp_path / "none.json")
     with pytest.raises(UsageError, match="cannot be read"):
         read_layout(tmp_path)
-    with pytest.raises(PhotoError, match=r"none\.png"):
+    with pytest.raises(PhotoError, match=r"none\.png cannot be read \(No such file"):
         read(tmp_path, [{"words": "cup", "mask": "none.png"}])
     (tmp_path / "bad.png").write_bytes(b"\x89PNG\r\n\x1a\nbroken")
     with pytest.raises(PhotoError, match=r"bad\.png"):
@@ -254,5 +277,37 @@ def test_mistakes_in_colours(coloured: Path, words: dict[str, str], message: str
 
 
 def test_a_missing_colour_picture(tmp_path: Path) -> None:
-    with pytest.raises(PhotoError, match=r"none\.png"):
+    with pytest.raises(PhotoError, match=r"none\.png cannot be read \(No such file .*\); name a layout\.json"):
         read_colour_layout(tmp_path / "none.png", COLOURS, "a cup")
+    with pytest.raises(PhotoError, match=r"^The layout [^\[]* cannot be read \(Is a directory\); name a layout\.json"):
+        read_colour_layout(tmp_path, COLOURS, "a cup")
+    (tmp_path / "text.png").write_text("no picture")
+    with pytest.raises(PhotoError, match=r"text\.png is no picture; name a layout\.json"):
+        read_colour_layout(tmp_path / "text.png", COLOURS, "a cup")
+
+
+def test_colours_without_a_prompt(coloured: Path) -> None:
+    with pytest.raises(UsageError, match=r"map\.png says where, not what: give a prompt"):
+        read_colour_layout(coloured, COLOURS, " ")
+
+
+def test_the_example_in_the_manual_is_a_layout_of_every_key(tmp_path: Path) -> None:
+    manual = layout_module.__doc__
+    assert manual is not None
+    text = manual[manual.index("{") : manual.rindex("]}") + 2]
+    Image.new("L", (512, 384), 255).save(tmp_path / "cup.png")
+    (tmp_path / "layout.json").write_text(text)
+    layout = read_layout(tmp_path / "layout.json")
+    assert [region.words for region in layout.regions] == ["red apple", "cup", "cup", "grass"]
+    stated = json.loads(text)
+    assert set(stated) == set(layout_module._File.model_fields)
+    assert {key for region in stated["regions"] for key in region} == set(layout_module._Shape.model_fields)
+
+
+def test_public_names_are_listed_and_found() -> None:
+    listed = inlay.guidance.__dir__()
+    assert {"Layout", "read_layout", "read_colour_layout", "layout", "zest", "masked_attention", "Zest"} <= set(listed)
+    assert inlay.guidance.__getattr__("layout") is layout_module
+    for name in listed:
+        assert inlay.guidance.__getattr__(name) is getattr(inlay.guidance, name)
+    assert {"Editor", "Photo", "Region", "guidance", "segmentation"} <= set(dir(inlay))

@@ -188,7 +188,7 @@ class Editor:
             mask: (H, W) of the photo's size: bool; uint8, thresholded at 128; or float in [0, 1], used as opacity.
                 None takes the union of the regions' masks.
             words: the words that belong in the mask, for `guidance`; default the prompt's noun phrase if there is just
-                one, else all its words but stop words. `Facts.words` says which.
+                one, else all its words but stop words. A warning and `Facts.words` say which.
             regions: several places with words of their own, in the photo's coordinates, in place of `words`.
             strength: in (0, 1]; how much of the schedule runs. 1 keeps least of what was there.
             invert: start from the DDIM inversion of the photo (under `source_prompt`) in place of noise.

@@ -156,16 +156,16 @@ def parse_methods(text: str) -> tuple[Method, ...]:
     Raises:
         UsageError: a parameter without a value.
     """
-    return tuple(parse_method(part) for part in text.split("+") if part != "plain")
+    return tuple(parse_method(part) for part in text.split("+") if part.strip() != "plain")
 
 
 def parse_method(text: str) -> Method:
-    """One method with its parameters: numbers, true, false, none, or text."""
-    name, *assignments = text.split(":")
+    """One method with its parameters: numbers, true, false, or text."""
+    name, *assignments = (part.strip() for part in text.split(":"))
     pairs = [assignment.partition("=") for assignment in assignments]
     if wrong := [parameter for parameter, equals, _ in pairs if not equals]:
         raise UsageError(f"The parameter {wrong[0]!r} of {name} has no value; write {name}:{wrong[0] or 'NAME'}=VALUE.")
-    return Method(name=name, parameters={parameter: parsed(value) for parameter, _, value in pairs})
+    return Method(name=name, parameters={parameter.strip(): parsed(value.strip()) for parameter, _, value in pairs})
 
 
 def parsed(text: str) -> Any:
@@ -174,4 +174,4 @@ def parsed(text: str) -> Any:
             return kind(text)
         except ValueError:
             pass
-    return {"true": True, "false": False, "none": None}.get(text.lower(), text)
+    return {"true": True, "false": False}.get(text.lower(), text)

@@ -4,7 +4,7 @@ A sweep is a method one of whose values is a list: `zest:fraction=0.1,0.25,0.5+p
 """
 
 import re
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import UsageError
 
@@ -17,17 +17,11 @@ def parse_method(text: str) -> "Guidance":
 
     Raises UsageError for an unknown method or parameter, or a value that it cannot have.
     """
-    from ..guidance import method
+    from ..editing.job import parse_methods
+    from ..editing.perform import chained
+    from ..guidance.base import Guidance
 
-    names: list[str] = []
-    values: dict[str, Any] = {}
-    for part in text.split("+"):
-        name, *assignments = part.split(":")
-        names.append(name)
-        for assignment in assignments:
-            parameter, _, value = assignment.partition("=")
-            values[f"{name}.{parameter}"] = _value(value)
-    return method("+".join(names), **values)
+    return chained(parse_methods(text)) or Guidance()
 
 
 def expand_sweep(text: str) -> list[str]:
@@ -36,12 +30,3 @@ def expand_sweep(text: str) -> list[str]:
     if len(lists) != 1:
         raise UsageError(f"The sweep '{text}' has no one list of values; write METHOD:PARAMETER=V1,V2,V3.")
     return [text.replace(lists[0], value, 1) for value in lists[0].split(",")]
-
-
-def _value(text: str) -> Any:
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            continue
-    return {"true": True, "false": False, "none": None}.get(text.lower(), text)

@@ -19,6 +19,9 @@ def test_parameters_and_chains() -> None:
     mag, zest, words = (METHODS[name] for name in ("masked-attention", "zest", "paint-with-words"))
     assert parse_method("masked-attention:alpha=0.04:fraction=1") == mag(alpha=0.04, fraction=1)
     assert parse_method("zest+paint-with-words") == Chain((zest(), words()))
+    assert parse_method(" masked-attention: normalize = none:instances= false") == mag(
+        normalize="none", instances=False
+    )
     chain = Chain((zest(fraction=0.25), words(strength=0.2)))
     assert parse_method("zest:fraction=0.25+paint-with-words:strength=0.2") == chain
 

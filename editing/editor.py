@@ -21,7 +21,7 @@ from ..guidance.chain import Chain
 from ..guidance.regions import Region
 from .composite import composite
 from .crop import Crop, crops_for
-from .guided import check_kinds, members, methods_at_work, surprises
+from .guided import check_kinds, far_from_native, members, methods_at_work, surprises
 from .job import Facts, Job, Method, checked
 from .photo import MAX_PIXELS, Photo
 from .rank import Ranker, ToyboxRanker
@@ -149,7 +149,7 @@ class Editor:
             seeds,
             (None,) * len(seeds),
             tuple(job.model_copy(update={"facts": fact}) for fact in facts),
-            (*self._prompt_warnings(job), *surprises(job, regions)),
+            (*self._prompt_warnings(job), *far_from_native(job.size, self.model.native_size), *surprises(job, regions)),
             recorder(),
         )
 

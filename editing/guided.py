@@ -1,4 +1,4 @@
-"""What a caller asks of guidance: refuse what is none, and say what may surprise."""
+"""What a caller asks for: refuse guidance that is none, and say what may surprise."""
 
 from __future__ import annotations
 
@@ -53,6 +53,15 @@ def surprises(job: Job, regions: Sequence[Region]) -> list[str]:
         guide = "guides" if len(names) == 1 else "guide"
         return [f"{' and '.join(names)} {guide} nothing without regions; give a layout."]
     return overlaps(regions)
+
+
+def far_from_native(size: tuple[int, int], native: tuple[int, int]) -> list[str]:
+    """A sentence for a picture of more than twice or less than a quarter of the pixels that the model is made for."""
+    times = size[0] * size[1] / (native[0] * native[1])
+    if 0.25 <= times <= 2:
+        return []
+    fate = "come several times" if times > 2 else "be missing"
+    return [f"The model is made for {native[1]}x{native[0]} pixels; at {size[1]}x{size[0]} things may {fate}."]
 
 
 def overlaps(regions: Sequence[Region]) -> list[str]:

@@ -57,6 +57,12 @@ def test_guidance_that_may_surprise_is_said(editor, options, said):
     assert list(editor.generate(PROMPT, size=(48, 64), steps=1, **options).warnings) == said
 
 
+@pytest.mark.parametrize(("size", "fate"), [((8, 16), "be missing"), ((104, 96), "come several times")])
+def test_a_size_that_the_model_is_not_made_for_is_said(editor, size, fate):
+    (said,) = editor.generate(PROMPT, size=size, steps=1).warnings
+    assert said == f"The model is made for 64x64 pixels; at {size[1]}x{size[0]} things may {fate}."
+
+
 @pytest.mark.parametrize(
     ("prompt", "options", "said"),
     [

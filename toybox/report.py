@@ -135,7 +135,8 @@ def mentions_of(exam: Exam, vae: AutoencoderKL, tokenizer: CLIPTokenizer, side: 
             ids[row], [(start, stop)] = tokenize(Caption(tuple(spoken), ((place, ()),)), tokenizer)
             words[row, mention, start:stop] = True
             cover = torch.stack([mask for other, mask in objects if other == number]).any(0).float()
-            masks[row, mention] = resized(cover[None, None], side)[0, 0]
+            cover = resized(cover[None, None], side * FACTOR)
+            masks[row, mention] = torch.nn.functional.avg_pool2d(cover, FACTOR)[0, 0]
     with torch.no_grad():
         latents = torch.cat([vae.encode(part * 2 - 1).latent_dist.mean for part in images.split(16)])
     return {"latents": latents, "ids": ids, "words": words, "masks": (masks * 255).round().byte()}

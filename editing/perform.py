@@ -96,6 +96,7 @@ def perform(
     photo = opened(job, setup) if job.action == "edit" else None
     guidance = chained(DEFAULT if job.methods is None else job.methods)
     places = placed(job, photo, setup.offline)
+    contents = None if job.layout is None else layout_sha256(Path(job.layout))  # now: it may change while we paint
     if job.methods is None and not (places.regions or places.words):
         guidance = None
     editor = editor or editor_for(job.model, setup)
@@ -108,7 +109,6 @@ def perform(
         result = editor.edit(
             photo, places.mask, places.prompt, words=places.words, regions=places.regions, **common, **own
         )
-    contents = None if job.layout is None else layout_sha256(Path(job.layout))
     result = replace(result, settings=tuple(recorded(made, job, contents) for made in result.settings))
     return Performed(result, photo, places.mask, (*places.notes, *changes(job, result.settings[0]), *result.warnings))
 

@@ -34,6 +34,14 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture(scope="session")
+def editor(models: Any) -> Any:
+    """An `Editor` of the tiny "sd1"."""
+    from inlay.editing.editor import Editor
+
+    return Editor(models("sd1"))
+
+
+@pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """kind -> a folder in diffusers layout with a tiny random model."""
     made: dict[str, Path] = {}

@@ -16,11 +16,6 @@ PROMPT = "a red apple"
 
 
 @pytest.fixture(scope="module")
-def editor(models):
-    return Editor(models("sd1"))
-
-
-@pytest.fixture(scope="module")
 def photo():
     return np.random.default_rng(0).integers(0, 256, (90, 130, 3), dtype=np.uint8)
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from inlay import Editor
 from inlay.editing.guided import overlaps
 from inlay.errors import UsageError
 from inlay.guidance import Chain, MaskedAttention, PaintWithWords, Zest
@@ -11,11 +10,6 @@ from inlay.guidance.regions import Region
 
 PROMPT = "an apple and a cup"
 OFF = Zest(fraction=0)
-
-
-@pytest.fixture(scope="module")
-def editor(models):
-    return Editor(models("sd1"))
 
 
 @pytest.fixture(scope="module")

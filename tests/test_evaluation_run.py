@@ -29,11 +29,6 @@ PICTURES = [
 CAT, DOG = (CATEGORIES.index(name) + 1 for name in ("cat", "dog"))
 
 
-@pytest.fixture
-def editor(models: Any) -> Editor:
-    return Editor(models("sd1"))
-
-
 @pytest.fixture(scope="module")
 def clip(tmp_path_factory: pytest.TempPathFactory) -> str:
     return str(tiny_clip(tmp_path_factory.mktemp("clip")))

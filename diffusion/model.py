@@ -27,7 +27,6 @@ from .tokenizer import Tokenizer
 _TOYBOX = Path(__file__).parent.parent / "toybox"
 EMBEDDED = {"toybox": _TOYBOX / "weights", "toybox-256": _TOYBOX / "weights-256"}
 """Models that ship with the package."""
-"""The embedded model."""
 
 PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
 WEIGHTED = ("unet", "vae", "text_encoder", "text_encoder_2")

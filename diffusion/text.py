@@ -17,6 +17,8 @@ from ..errors import UsageError
 COMMON = frozenset(["a", "an", "the", "and", "or", "of", "in", "on", "at", "by", "to", "with", "from"])
 """Words that nobody means who asks for a thing."""
 
+WORD = re.compile(r"[^\s,.;:!?]+")
+
 
 @dataclass(frozen=True)
 class Embedding:
@@ -123,7 +125,7 @@ class Prompts:
 
     @staticmethod
     def _missing(prompt: str, phrase: str) -> str:
-        words, length = re.findall(r"[^\s,.;:!?]+", prompt), len(phrase.split())
+        words, length = WORD.findall(prompt), len(phrase.split())
         if not words:
             return f"The words {phrase!r} are not in the prompt, which has none; write them into it."
         runs = [words[start : start + length] for start in range(len(words) - length + 1)]

@@ -67,9 +67,8 @@ def far_from_native(size: tuple[int, int], native: tuple[int, int]) -> list[str]
 def overlaps(regions: Sequence[Region]) -> list[str]:
     """One sentence for each pair of regions that share pixels."""
     said = []
-    for one, other in combinations(regions, 2):
-        mask = one.tensor()
-        fitted = F.interpolate(other.tensor()[None, None], mask.shape)[0, 0]
+    for (one, mask), (other, second) in combinations([(region, region.tensor()) for region in regions], 2):
+        fitted = F.interpolate(second[None, None], mask.shape)[0, 0]
         shared = float(((mask >= 0.5) & (fitted >= 0.5)).float().mean())
         if shared > 0:
             said.append(

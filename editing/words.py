@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import re
-
-from ..diffusion.text import Prompts
+from ..diffusion.text import WORD, Prompts
 from ..errors import UsageError
 
 JOINTS = frozenset(
@@ -26,8 +24,6 @@ OPENERS = frozenset(
 
 STOP = JOINTS | OPENERS
 """Words that name no thing."""
-
-WORD = re.compile(r"[^\s,.;:!?]+")
 
 
 def default_words(prompt: str) -> str | None:

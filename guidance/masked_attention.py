@@ -104,10 +104,8 @@ def unit_by_region(
 ) -> Float[Tensor, "c h w"]:
     """Unit steps region by region: inside each the gradient is divided by its own largest element, outside by that of
     all, so that a region whose words are seen least moves as far as that which pulls hardest. Weights are lengths."""
-    inside = (masks[:, None] * gradient).abs().amax(dim=(1, 2, 3))
-    lengths = torch.where(inside > 0, weights / inside, torch.zeros_like(inside))
-    own = (masks * lengths[:, None, None]).sum(dim=0) / masks.sum(dim=0).clamp(min=1)
-    return own * gradient + (1 - masks.amax(dim=0)) * unit(gradient[None])[0]
+    inside = (weights[:, None, None, None] * unit(masks[:, None] * gradient)).sum(dim=0) / masks.sum(dim=0).clamp(min=1)
+    return inside + (1 - masks.amax(dim=0)) * unit(gradient[None])[0]
 
 
 @dataclass(frozen=True)
@@ -159,10 +157,10 @@ class MaskedAttention(Guidance):
         advised = run.resolve(None, "masked-attention", "normalize", "scale-free")
         normalize = self.normalize or advised
         defaults = (UNIT_ALPHA, UNIT_ALPHA_EDITING) if normalize == "unit" else (ALPHA, ALPHA_EDITING)
-        alpha = defaults[run.editing] if self.alpha is None else self.alpha
-        if normalize == advised:  # the model's advice on alpha is meant for its own kind of step
-            name = "alpha_editing" if run.editing else "alpha"
-            alpha = run.resolve(self.alpha, "masked-attention", name, alpha)
+        fallback = defaults[run.editing]
+        # The model's advice on alpha is meant for its own kind of step.
+        given = fallback if self.alpha is None and normalize != advised else self.alpha
+        alpha = run.resolve(given, "masked-attention", "alpha_editing" if run.editing else "alpha", fallback)
         return _Member(self, run, targets, layers, normalize, alpha)
 
 

@@ -139,6 +139,8 @@ def class_of(phrase: str, classes: Mapping[str, int]) -> int:
             "thing; give each a region with words of its own."
         )
     near = [name for word in phrase.split() for name in difflib.get_close_matches(word, known, n=2, cutoff=0.7)]
-    names = list({index: name for name, index in reversed(known.items())}.values())[::-1]
-    hint = f"did you mean {' or '.join(near)}?" if near else f"it knows {', '.join(names[:20])}."
+    names: dict[int, str] = {}
+    for name, index in known.items():
+        names.setdefault(index, name)  # the first of a class's names
+    hint = f"did you mean {' or '.join(near)}?" if near else f"it knows {', '.join([*names.values()][:20])}."
     raise UsageError(f"The segmenter has no class for the words {phrase!r}; {hint}")

@@ -6,18 +6,21 @@ if TYPE_CHECKING:
     from . import segmentation as segmentation
     from .editing.editor import Editor as Editor
     from .editing.editor import Result as Result
-    from .editing.photo import Photo as Photo
     from .guidance.regions import Region as Region
+    from .photos.photo import Photo as Photo
 
 __version__ = "0.1.0"
 
 _HOME = {
     "Editor": ".editing.editor",
     "Result": ".editing.editor",
-    "Photo": ".editing.photo",
+    "Photo": ".photos.photo",
     "Region": ".guidance.regions",
 }
-_ROOMS = ("diffusion", "editing", "errors", "evaluation", "guidance", "segmentation", "toybox")
+_ROOMS = (
+    *("diffusion", "editing", "errors", "evaluation", "guidance", "jobs"),
+    *("photos", "segmentation", "toybox", "weights"),
+)
 __all__ = ["Editor", "Photo", "Region", "Result", "__version__"]
 
 

@@ -21,7 +21,7 @@ from .errors import InlayError, ModelError, OutOfMemoryError, UsageError
 
 if TYPE_CHECKING:
     from .editing.job import Job
-    from .editing.perform import Setup
+    from .jobs.perform import Setup
 
 OPTIONS: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None, "pretty_exceptions_enable": False}
 OPTIONS |= {"context_settings": {"help_option_names": ["-h", "--help"]}, "add_completion": False}
@@ -263,7 +263,7 @@ def make_mask(
     inlay mask coffee.png --point 290,200 -o cup.png --overlay look.png
     """
     from .editing.job import Selection, checked
-    from .editing.mask_files import make_masks, map_everything
+    from .jobs.make_masks import make_masks, map_everything
 
     say = speaker(quiet)
     opening = {name: value for name in ("frame", "max_pixels") if (value := ctx.params[name]) is not None}
@@ -286,7 +286,7 @@ def make_mask(
 @models.command("list")
 def list_models(as_json: Json = False) -> None:
     """What is on this machine, and what can be fetched."""
-    from .editing.at_hand import weights_at_hand
+    from .weights.at_hand import weights_at_hand
 
     for one in weights_at_hand():
         typer.echo(json.dumps(asdict(one), default=str) if as_json else one)
@@ -300,7 +300,7 @@ def download_model(
     debug: Debug = False,
 ) -> None:
     """Fetch weights, or what is missing of them, and check them."""
-    from .editing.at_hand import download
+    from .weights.at_hand import download
 
     with progress(quiet, f"fetching {name}") as on_progress:
         folder = download(name, offline=bool(offline), on_progress=on_progress)
@@ -313,7 +313,7 @@ def verify_model(
     debug: Debug = False,
 ) -> None:
     """Read weights whole and compare them with their published hashes."""
-    from .editing.at_hand import verify
+    from .weights.at_hand import verify
 
     states = verify(name)
     for file, state in states.items():
@@ -325,7 +325,7 @@ def verify_model(
 @app.command()
 def doctor(as_json: Json = False, debug: Debug = False) -> None:
     """Say what this machine has, what is missing, and how to get it."""
-    from .editing.doctor import examine
+    from .weights.doctor import examine
 
     findings = examine()
     typer.echo(json.dumps(findings) if as_json else "\n".join(f"{name:13} {found}" for name, found in findings.items()))
@@ -398,8 +398,8 @@ def evaluate_edit(
 
 def measure(task: Literal["generate", "edit"], options: dict[str, Any]) -> None:
     """Run an evaluation and print where its report is."""
-    from .editing.perform import editor_for
     from .evaluation import evaluate
+    from .jobs.perform import editor_for
 
     model = options["model"] or "toybox"
     evaluate(
@@ -426,8 +426,8 @@ def measure(task: Literal["generate", "edit"], options: dict[str, Any]) -> None:
 def make(action: Literal["edit", "generate"], options: dict[str, Any]) -> None:
     """Parse, check the outputs, do the job, save its pictures, best first, and report them."""
     from .diffusion.startup import import_lightly
-    from .editing.outputs import Outputs
-    from .editing.perform import perform
+    from .jobs.outputs import Outputs
+    from .jobs.perform import perform
 
     say = speaker(options["quiet"])
     job = job_of(action, options)
@@ -504,7 +504,7 @@ def selection_of(options: dict[str, Any], before: dict[str, Any]) -> dict[str, A
 
 def setup_of(options: dict[str, Any]) -> "Setup":
     """Where and with which permissions to run."""
-    from .editing.perform import Setup
+    from .jobs.perform import Setup
 
     names = Setup.__dataclass_fields__
     return Setup(**{name: value for name in names if (value := options.get(name)) is not None})

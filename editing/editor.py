@@ -19,11 +19,11 @@ from ..guidance.attention_pictures import Attention, RecordAttention
 from ..guidance.base import Guidance
 from ..guidance.chain import Chain
 from ..guidance.regions import Region
+from ..photos.photo import MAX_PIXELS, Photo
 from .composite import composite
 from .crop import Crop, crops_for
 from .guided import check_kinds, far_from_native, members, methods_at_work, surprises
 from .job import Facts, Job, Method, checked
-from .photo import MAX_PIXELS, Photo
 from .rank import Ranker, ToyboxRanker
 from .reconstruct import decode_with_background
 from .sampling import Canvas, Painted, Progress, paint, with_fallbacks

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
 
 from ..errors import UsageError
-from .metadata import read_settings
+from ..photos.metadata import read_settings
 
 
 class Frozen(BaseModel):

@@ -96,8 +96,8 @@ class Maker:
         return file, cost
 
     def _make(self, scene: Scene, seed: int) -> UInt8[np.ndarray, "h w 3"]:
-        from ..editing.photo import Photo
         from ..guidance.regions import Region, on_grid
+        from ..photos.photo import Photo
 
         options: dict[str, Any] = {"guidance": self.guidance, "steps": self.settings.steps, "seed": seed}
         if self.settings.guidance_scale is not None:

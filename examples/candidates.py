@@ -4,7 +4,7 @@ import sys
 
 import inlay
 import skimage.data
-from inlay.editing.sheet import sheet
+from inlay.photos.sheet import sheet
 from inlay.segmentation import masks, segment
 
 model, steps = sys.argv[1:] or ("toybox", "25")

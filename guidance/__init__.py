@@ -9,9 +9,6 @@ if TYPE_CHECKING:
     from .base import Guidance as Guidance
     from .chain import Chain as Chain
     from .directed_diffusion import DirectedDiffusion as DirectedDiffusion
-    from .layout import Layout as Layout
-    from .layout import read_colour_layout as read_colour_layout
-    from .layout import read_layout as read_layout
     from .masked_attention import MaskedAttention as MaskedAttention
     from .methods import METHODS as METHODS
     from .methods import method as method
@@ -26,7 +23,6 @@ _HOME = {
     "Chain": "chain",
     "DirectedDiffusion": "directed_diffusion",
     "Guidance": "base",
-    "Layout": "layout",
     "METHODS": "methods",
     "MaskedAttention": "masked_attention",
     "MultiDiffusion": "multidiffusion",
@@ -35,8 +31,6 @@ _HOME = {
     "SegmenterGuidance": "segmenter",
     "Zest": "zest",
     "method": "methods",
-    "read_colour_layout": "layout",
-    "read_layout": "layout",
 }
 _FILES = {*_HOME.values(), "attention_pictures"}
 __all__ = [*_HOME]

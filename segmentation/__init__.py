@@ -4,8 +4,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from . import masks as masks
-    from .files import load_mask as load_mask
-    from .files import save_mask as save_mask
     from .pointing import pick as pick
     from .pointing import segment as segment
     from .protocol import Encoded as Encoded
@@ -14,8 +12,6 @@ if TYPE_CHECKING:
     from .protocol import Segmenter as Segmenter
 
 _HOME = {
-    "load_mask": "files",
-    "save_mask": "files",
     "segment": "pointing",
     "pick": "pointing",
     "Encoded": "protocol",
@@ -23,7 +19,7 @@ _HOME = {
     "Prompts": "protocol",
     "Segmenter": "protocol",
 }
-__all__ = ["Encoded", "Masks", "Prompts", "Segmenter", "load_mask", "masks", "pick", "save_mask", "segment"]
+__all__ = ["Encoded", "Masks", "Prompts", "Segmenter", "masks", "pick", "segment"]
 
 
 def __getattr__(name: str) -> Any:

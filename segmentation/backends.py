@@ -4,9 +4,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from ..errors import ModelError
+from ..weights.catalogue import ALIASES, KNOWN, KnownModel, is_present, ready_folder
 from .grabcut import GrabCut
 from .protocol import Segmenter
-from .weights import ALIASES, KNOWN, KnownModel, is_present, ready_folder
 
 
 @lru_cache(maxsize=2)

@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from ..errors import UsageError
+from ..photos.mask_files import Rle, decode_rle, encode_rle, save_labels, write_whole
 from . import masks
 from .backends import load
-from .files import Rle, decode_rle, encode_rle, save_labels, write_whole
 from .pointing import encode
 from .protocol import Segmenter, check_pixels
 

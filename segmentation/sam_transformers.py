@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from ..errors import ModelError
-from .hub import from_pretrained
+from ..weights.hub import from_pretrained
 from .sam import LOWER_RIGHT, UPPER_LEFT, EncodedSam, Frame
 
 _CLASSES = {"sam": "SamModel", "sam2": "Sam2Model", "sam2_video": "Sam2Model"}

@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Float, UInt8
 
 from ..errors import ModelError, UsageError
+from ..weights.hub import from_pretrained
 from . import masks
 from .backends import load
-from .hub import from_pretrained
 from .pointing import encode
 from .protocol import Masks, Prompts, Segmenter
 

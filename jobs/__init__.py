@@ -1,0 +1,1 @@
+"""A job from disk to disk: layouts, masks from files, outputs."""

@@ -1,0 +1,124 @@
+"""From a photo and what is pointed at to mask files: what `inlay mask` does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from ..editing.job import Selection
+from ..errors import UsageError
+from ..photos.mask_files import save_mask
+from ..photos.overlay import overlay as drawn
+from ..photos.overlay import overlay_labels
+from ..photos.photo import MAX_PIXELS, Photo
+from ..photos.save import check_output
+from ..segmentation.everything import everything
+from .select import Mask, Selected, refined, select
+
+FORMATS = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".json": "COCO run lengths"}
+
+
+@dataclass(frozen=True)
+class MaskFile:
+    """A mask on disk: the share of the photo that it covers, who made it, and how good that one thinks it is."""
+
+    path: Path
+    share: float
+    backend: str | None
+    score: float | None
+
+
+def make_masks(
+    photo: str | Path,
+    selection: Selection,
+    output: Path,
+    *,
+    overlay: Path | None = None,
+    candidates: bool = False,
+    frame: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    offline: bool = False,
+    overwrite: bool = False,
+) -> list[MaskFile]:
+    """Write the mask that `selection` means on a photo, and the photo with each place in a colour to `overlay`.
+
+    With `candidates` all that the segmenter offers, as output-1, output-2, … best first.
+
+    Raises:
+        UsageError, PhotoError: outputs that cannot be written; whatever `Photo.open` and `select` raise.
+    """
+    check_output(output, overwrite=overwrite, formats=FORMATS)
+    if overlay:
+        check_output(overlay, overwrite=overwrite)
+    opened = Photo.open(photo, frame=frame, max_pixels=max_pixels)
+    selected = select(opened, selection, offline=offline)
+    if overlay:
+        shown = drawn(opened.pixels, [part >= 0.5 for part in selected.parts])
+        Photo.from_image(shown).save(overlay, overwrite=overwrite)
+    if not candidates:
+        score = min((float(one.scores.max()) for one in selected.candidates), default=None)
+        return [written(selected.mask, output, selected, score)]
+    offers = offered_by(selected, selection)
+    paths = [output.with_stem(f"{output.stem}-{k + 1}") for k in range(len(offers))]
+    for path in paths:
+        check_output(path, overwrite=overwrite, formats=FORMATS)
+    return [written(mask, path, selected, score) for path, (mask, score) in zip(paths, offers, strict=True)]
+
+
+@dataclass(frozen=True)
+class MapFile:
+    """All masks of a photo in one file: how many, and the share of the photo that they cover together."""
+
+    path: Path
+    count: int
+    share: float
+    backend: str
+
+
+def map_everything(
+    photo: str | Path,
+    output: Path,
+    *,
+    overlay: Path | None = None,
+    backend: str = "auto",
+    frame: int | None = None,
+    max_pixels: int = MAX_PIXELS,
+    offline: bool = False,
+    overwrite: bool = False,
+    on_progress: Callable[[int, int], None] | None = None,
+) -> MapFile:
+    """Write every mask of a photo, see `Everything.save`, and the photo with each in a colour to `overlay`.
+
+    Raises:
+        UsageError, PhotoError: outputs that cannot be written; a photo without masks; whatever `Photo.open` raises.
+        ModelError: the segmenter's weights are not at hand.
+    """
+    check_output(output, overwrite=overwrite, formats=FORMATS)
+    if overlay:
+        check_output(overlay, overwrite=overwrite)
+    opened = Photo.open(photo, frame=frame, max_pixels=max_pixels)
+    found = everything(opened, backend=backend, offline=offline, on_progress=on_progress)
+    if overlay:
+        Photo.from_image(overlay_labels(opened.pixels, found.label_map)).save(overlay, overwrite=overwrite)
+    found.save(output)
+    return MapFile(output, len(found.rles), float(np.mean(found.label_map > 0)), found.backend)
+
+
+def offered_by(selected: Selected, selection: Selection) -> list[tuple[Mask, float]]:
+    """Every candidate for the one thing that is pointed at, refined, and its score.
+
+    Raises:
+        UsageError: masks from files, or several things.
+    """
+    if len(selected.candidates) != 1:
+        raise UsageError("--candidates shows what a segmenter offers for one thing: give points, one box, or a text.")
+    (found,) = selected.candidates
+    return [(refined(mask, selection), float(score)) for mask, score in zip(found.masks, found.scores, strict=True)]
+
+
+def written(mask: Mask, path: Path, selected: Selected, score: float | None) -> MaskFile:
+    save_mask(mask, path)
+    return MaskFile(path, float(np.mean(mask >= 0.5)), selected.backend, score)

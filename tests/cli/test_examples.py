@@ -1,0 +1,39 @@
+"""The examples run as they stand, on a tiny model and few steps."""
+
+from __future__ import annotations
+
+import os
+import runpy
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+
+
+@pytest.mark.parametrize(
+    ("name", "made"),
+    [
+        ("photos", "rocket.png"),
+        ("replace", "replaced.png"),
+        ("add", "added.png"),
+        ("candidates", "candidates.png"),
+        ("generate", "generated.png"),
+        ("explain", "words/0-duck.png"),
+    ],
+)
+def test_scripts(name: str, made: str, model_folder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", [f"{name}.py", str(model_folder("sd1")), "1"])
+    runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
+    assert (tmp_path / made).is_file()
+
+
+@pytest.mark.parametrize("name", ["replace", "add", "candidates", "generate"])
+def test_shell_scripts_parse_and_say_what_the_scripts_do(name: str) -> None:
+    assert subprocess.run(["sh", "-n", str(EXAMPLES / f"{name}.sh")]).returncode == 0
+    assert os.access(EXAMPLES / f"{name}.sh", os.X_OK)
+    assert (EXAMPLES / f"{name}.py").is_file()

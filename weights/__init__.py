@@ -1,0 +1,1 @@
+"""Which weights exist, where they lie, fetching and checking them."""

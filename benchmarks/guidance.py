@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import re
-import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -25,8 +24,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from counting import Count, count_run
 from diffusers import AutoencoderKL, UNet2DConditionModel
+from inlay.benchmarks.counting import Count, count_run
 from inlay.diffusion.denoiser import Denoiser, gaussian, generators
 from inlay.diffusion.loop import denoise
 from inlay.diffusion.model import Model
@@ -42,10 +41,8 @@ from inlay.guidance.paint_with_words import PaintWithWords
 from inlay.guidance.regions import Region, bind
 from inlay.guidance.segmenter import SegmenterGuidance
 from inlay.guidance.zest import Zest
+from inlay.tests.tiny import SCHEDULER, tokenizer
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
-
-sys.path.insert(0, str(Path(__file__).parent.parent / "tests"))
-from tiny import SCHEDULER, tokenizer
 
 PROMPT, NEGATIVE = "a red apple and a big cup on grass", ""
 WORDS = ("red apple", "cup")

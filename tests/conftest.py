@@ -1,4 +1,8 @@
-"""Fixtures that several rooms share."""
+"""Fixtures that several rooms share.
+
+The checkout is the package `inlay`, so what tests and benchmarks share is imported from it as anything else:
+`inlay.tests.tiny`, `inlay.tests.guidance.guided`, `inlay.benchmarks.counting`.
+"""
 
 from __future__ import annotations
 
@@ -13,9 +17,8 @@ import pytest
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test asks a hub
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: threads only wait for each other
-sys.path.insert(0, str(Path(__file__).parent))
 
-import tiny
+from inlay.tests import tiny
 
 
 @pytest.fixture(scope="session")

@@ -4,13 +4,13 @@ import math
 from itertools import pairwise
 
 import pytest
-import tiny
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inlay.diffusion.denoiser import gaussian, generators
 from inlay.diffusion.schedule import DISCARDING, SCHEDULERS, Schedule, first_index
 from inlay.errors import UsageError
+from inlay.tests import tiny
 
 DETERMINISTIC = ("ddim", "euler", "dpm++2m", "deis", "lms")
 STOCHASTIC = ("ddpm", "euler-a", "lcm", "tcd")

@@ -1,10 +1,10 @@
 """Rankers: a tiny real CLIP model, and toybox's own segmenter."""
 
 import pytest
-import tiny
 import torch
 from inlay.editing.rank import ClipRanker, ToyboxRanker
 from inlay.errors import ModelError
+from inlay.tests import tiny
 
 
 @pytest.fixture(scope="module")

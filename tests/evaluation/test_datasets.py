@@ -7,9 +7,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from coco import SIZE, box, runs, thing, write
 from inlay.errors import UsageError
 from inlay.evaluation.datasets import open_dataset, union
+from inlay.tests.evaluation.coco import SIZE, box, runs, thing, write
 from pycocotools import mask as coco_mask
 
 MASK = np.zeros(SIZE, bool)

@@ -9,8 +9,8 @@ import pytest
 import torch
 from inlay.errors import ModelError
 from inlay.evaluation.features import CLIP, Clip, InceptionFeatures, Lpips, frechet_distance, load_features
+from inlay.tests.evaluation.tiny_networks import tiny_clip
 from PIL import Image
-from tiny_networks import tiny_clip
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
 

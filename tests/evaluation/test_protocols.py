@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from coco import SIZE, box, thing, write
 from inlay.errors import UsageError
 from inlay.evaluation.datasets import Dataset, open_dataset
 from inlay.evaluation.protocols import PROTOCOLS, named_classes, select_scenes
+from inlay.tests.evaluation.coco import SIZE, box, thing, write
 from skimage.draw import polygon2mask
 
 COCO_MINI = Path(__file__).parents[3] / "shared" / "data" / "coco-mini"

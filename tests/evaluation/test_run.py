@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from coco import CATEGORIES, SIZE, box, thing, write
 from inlay.editing.editor import Editor
 from inlay.errors import UsageError
 from inlay.evaluation import evaluate
@@ -18,8 +17,9 @@ from inlay.evaluation.datasets import open_dataset
 from inlay.evaluation.making import canvas
 from inlay.evaluation.protocols import Scene, select_scenes
 from inlay.evaluation.summary import Table
+from inlay.tests.evaluation.coco import CATEGORIES, SIZE, box, thing, write
+from inlay.tests.evaluation.tiny_networks import tiny_clip, tiny_semantic
 from PIL import Image
-from tiny_networks import tiny_clip, tiny_semantic
 
 PICTURES = [
     ([thing("cat", box(0, 0, 30, 40))], ["a cat"]),

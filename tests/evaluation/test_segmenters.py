@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 from inlay.errors import ModelError, PhotoError, UsageError
 from inlay.evaluation.segmenters import NOTHING, LabelMaps, TransformersSegmenter, load_segmenter
+from inlay.tests.evaluation.tiny_networks import tiny_instances, tiny_semantic
 from PIL import Image
-from tiny_networks import tiny_instances, tiny_semantic
 
 IMAGE = np.random.default_rng(0).integers(0, 255, (40, 60, 3), dtype=np.uint8)
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from pathlib import Path
 
 import pytest
 import torch
+from inlay.benchmarks import guidance as costs
+from inlay.benchmarks.counting import Live
 from inlay.diffusion.denoiser import Denoiser, Loss, Request, Watch, generators
 from inlay.diffusion.model import Model
 from inlay.diffusion.schedule import Schedule, Step
@@ -15,11 +15,6 @@ from inlay.guidance.base import Guidance
 from inlay.guidance.masked_attention import MaskedAttention
 from inlay.guidance.zest import Zest
 from torch import Tensor
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-from counting import Live
-
-import guidance as costs
 
 FORWARD = 803e9
 """FLOPs of one forward."""

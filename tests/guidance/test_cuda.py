@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
-import tiny
 import torch
+from inlay.benchmarks import guidance as costs
 from inlay.diffusion.denoiser import Denoiser, gaussian, generators
 from inlay.diffusion.loop import denoise
 from inlay.diffusion.model import Model
@@ -16,10 +15,8 @@ from inlay.guidance.base import Guidance, Run
 from inlay.guidance.masked_attention import MaskedAttention
 from inlay.guidance.regions import Region, bind
 from inlay.guidance.zest import Zest
+from inlay.tests import tiny
 from torch import Tensor
-
-sys.path.insert(0, str(Path(__file__).parents[2] / "benchmarks"))
-import guidance as costs
 
 pytestmark = [pytest.mark.gpu, pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")]
 

@@ -6,9 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-import tiny
 import torch
-from guided import PROMPT, begin, box, sample, two_regions
 from hypothesis import given
 from hypothesis import strategies as st
 from inlay.diffusion.denoiser import Loss, gaussian, generators
@@ -31,6 +29,8 @@ from inlay.guidance import (
 )
 from inlay.guidance.masked_attention import unit_by_region
 from inlay.guidance.zest import unit
+from inlay.tests import tiny
+from inlay.tests.guidance.guided import PROMPT, begin, box, sample, two_regions
 
 
 class Classes(torch.nn.Module):

@@ -7,12 +7,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from guided import PROMPT, box
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inlay.errors import ModelError, UsageError
 from inlay.guidance.layers import choose
 from inlay.guidance.regions import Region, as_set, bind, membership, on_grid
+from inlay.tests.guidance.guided import PROMPT, box
 from PIL import Image
 
 

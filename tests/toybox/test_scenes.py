@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from inlay.errors import UsageError
 from inlay.evaluation.datasets import open_dataset
+from inlay.tests.toybox.tiny_world import COLOURS, WORLD, atlas, renderer
 from inlay.toybox import make_benchmark
 from inlay.toybox import scenes as drawing
 from inlay.toybox.captions import write
@@ -19,7 +20,6 @@ from inlay.toybox.config import config
 from inlay.toybox.grounds import PAINTERS, paint
 from inlay.toybox.scenes import Renderer
 from inlay.toybox.world import GROUNDS, NOUNS, PHOTO, WORLDS
-from toybox_world import COLOURS, WORLD, atlas, renderer
 
 
 def test_same_seed_same_scenes() -> None:

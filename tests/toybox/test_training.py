@@ -11,6 +11,7 @@ import pytest
 import safetensors.torch
 import torch
 from inlay.errors import ModelError, UsageError
+from inlay.tests.toybox.tiny_world import LARGE, WORLD, recipe, renderer
 from inlay.toybox import autoencoder, sprites, tokens
 from inlay.toybox.captions import Caption
 from inlay.toybox.denoising import Denoising
@@ -19,7 +20,6 @@ from inlay.toybox.pool import Pool, tokenize
 from inlay.toybox.stage import Plan, Stage
 from inlay.toybox.train import Workshop, train, train_autoencoder, train_segmenter
 from inlay.toybox.world import NOUNS
-from toybox_world import LARGE, WORLD, recipe, renderer
 from transformers import CLIPTokenizer
 
 

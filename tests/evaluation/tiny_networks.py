@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-import tiny
 import torch
+from inlay.tests import tiny
 
 LABELS = ("Cat", "hot dog")
 

@@ -25,7 +25,7 @@ class Blend:
 
     Args:
         source: (b, c, h, w) or (1, c, h, w), the photo's latents z0.
-        mask: (h, w), True where the edit happens.
+        mask: (b, h, w) or (h, w), True where the edit happens.
         noise: (b, c, h, w), one fixed noise per sample, with which the background is brought to every level.
         schedule: of the run.
         trajectory: the photo's inverted latents per boundary, used instead of noise.
@@ -33,7 +33,7 @@ class Blend:
     """
 
     source: Float[Tensor, "b c h w"]
-    mask: Bool[Tensor, "h w"]
+    mask: Bool[Tensor, "*b h w"]
     noise: Float[Tensor, "b c h w"]
     schedule: Schedule
     trajectory: Trajectory | None = None
@@ -52,7 +52,7 @@ class Blend:
         signal, noise = self.schedule.level(index)
         return signal * self.source + noise * self.noise
 
-    def mask_at(self, step: Step) -> Bool[Tensor, "h w"]:
+    def mask_at(self, step: Step) -> Bool[Tensor, "*b h w"]:
         """The mask that `step` blends with: nested, ever smaller, the true one in the last quarter and last step."""
         if not self.shrink:
             return self.mask
@@ -64,12 +64,13 @@ class Blend:
 
     def __call__(self, latents: Float[Tensor, "b c h w"], step: Step) -> Float[Tensor, "b c h w"]:
         """Latents after `step` inside the mask, the photo's outside."""
-        return torch.where(self.mask_at(step), latents, self.background(step.index + 1))
+        return torch.where(self.mask_at(step).unsqueeze(-3), latents, self.background(step.index + 1))
 
 
-def dilated(mask: Bool[Tensor, "h w"], kernel: int) -> Bool[Tensor, "h w"]:
+def dilated(mask: Bool[Tensor, "*b h w"], kernel: int) -> Bool[Tensor, "*b h w"]:
     """The mask grown by a square of `kernel` cells (odd)."""
-    return max_pool2d(mask[None, None].float(), kernel, stride=1, padding=kernel // 2)[0, 0] > 0
+    layers = mask.float().reshape(-1, *mask.shape[-2:])
+    return max_pool2d(layers, kernel, stride=1, padding=kernel // 2).reshape(mask.shape) > 0
 
 
 def latent_mask(pooled: Float[Tensor, "h w"]) -> Bool[Tensor, "h w"]:

@@ -12,7 +12,7 @@ from ..errors import UsageError
 from ..guidance.base import Guidance
 from ..guidance.chain import Chain
 from ..guidance.regions import Region
-from .job import Job
+from .job import SamplingJob
 
 
 def members(guidance: Guidance) -> tuple[Guidance, ...]:
@@ -37,18 +37,18 @@ def check_kinds(guidance: Any, regions: Any) -> None:
             raise UsageError(f"regions takes a list of Region(mask, words), not a {type(one).__name__}.")
 
 
-def methods_at_work(job: Job) -> tuple[str, ...]:
+def methods_at_work(job: SamplingJob) -> tuple[str, ...]:
     """Names of the job's methods but plain classifier-free guidance."""
-    return tuple(method.name for method in job.methods or () if method.name != "plain")
+    return tuple(method.name for method in job.method or () if method.name != "plain")
 
 
-def surprises(job: Job, regions: Sequence[Region]) -> list[str]:
+def surprises(job: SamplingJob, regions: Sequence[Region], words: Sequence[str]) -> list[str]:
     """A sentence for guidance without a place, words without guidance, or each pair of regions that overlap."""
     names = methods_at_work(job)
     if not names:
-        words = " and ".join(repr(words) for words in job.words)
-        said = f"Nothing guides {words} to a place without a method; choose one, such as masked-attention."
-        return [said] if words else []
+        named = " and ".join(map(repr, words))
+        said = f"Nothing guides {named} to a place without a method; choose one, such as masked-attention."
+        return [said] if named else []
     if not regions:
         guide = "guides" if len(names) == 1 else "guide"
         return [f"{' and '.join(names)} {guide} nothing without regions; give a layout."]

@@ -1,20 +1,45 @@
-"""The one record of a piece of work: what the command line parses into, a result stores and --from reads back."""
+"""Every option of a piece of work, declared once: a field of a frozen record.
+
+From the fields come the options of the command line, the keywords of `Editor.edit`, the rows of a manifest, the
+settings that a result stores, and the form of the page. A field takes what JSON holds and what a shell can write:
+`"170,15"` is the point `[170, 15, 1]`, `"512x384"` the size `[384, 512]`, `"zest:fraction=0.3"` a method.
+"""
 
 from __future__ import annotations
 
-from os import PathLike
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, StringConstraints, ValidationError
 
 from ..errors import UsageError
-from ..photos.metadata import read_settings
+from ..photos.decode import MAX_PIXELS
+
+LARGEST_SEED = 2**62
+"""A seed and the number of an image fit a generator's 64 bits."""
 
 
 class Frozen(BaseModel):
     """A record that refuses unknown fields and cannot change."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+@dataclass(frozen=True)
+class Shell:
+    """How the command line writes a field: a short name beside the long one, or another long one in its place; what
+    stands for the value in the help; and what the default means where the value itself would not say it."""
+
+    name: str = ""
+    metavar: str = ""
+    default: str = ""
+
+
+def says(help: str, **limits: Any) -> Any:
+    """A field's sentence of help, and its range."""
+    return Field(description=help, **limits)
 
 
 class Method(Frozen):
@@ -24,138 +49,14 @@ class Method(Frozen):
     parameters: dict[str, Any] = {}
 
 
-class Selection(Frozen):
-    """How the mask was made: prompts in display coordinates, a text, or files; then the changes to it, in this order.
-
-    `pick` is "best", "largest", "all" or a number from 1. `read` says what white means in a file: at least half white,
-    white as opacity, or the file's alpha channel. `grow` and `feather` are in photo pixels; `grow` below 0 shrinks.
-    """
-
-    model_config = ConfigDict(allow_inf_nan=True)  # segmentation refuses them, and names the photo's size
-
-    points: tuple[tuple[float, float], ...] = ()
-    labels: tuple[int, ...] = ()
-    boxes: tuple[tuple[float, float, float, float], ...] = ()
-    text: str | None = None
-    pick: str = "best"
-    files: tuple[str, ...] = ()
-    read: Literal["threshold", "opacity", "alpha"] = "threshold"
-    fit: Literal["exact", "resize"] = "exact"
-    backend: str = "auto"
-    fill_holes: bool = False
-    grow: float = Field(0.0, allow_inf_nan=False)
-    invert: bool = False
-    feather: float = Field(0.0, ge=0, allow_inf_nan=False)
-
-
-POINTING = ("points", "labels", "boxes", "text", "files")
-"""The fields of a `Selection` that point at something; the others say how."""
-
-
-class Job(Frozen):
-    """Everything that decides a result. Sizes are (height, width) in pixels; None means the model's own.
-
-    `layout` is a layout.json, or a picture whose `colours` stand for words; its regions are then what is edited.
-    `methods` None leaves the choice of guidance to `inlay`; () is plain classifier-free guidance.
-    """
-
-    action: Literal["edit", "generate"]
-    model: str = "toybox"
-    prompt: str
-    negative_prompt: str = ""
-    seed: int = Field(0, ge=0, le=2**62)  # seed + k fits a generator
-    num_images: int = Field(1, ge=1)
-    steps: int = Field(50, ge=1)
-    guidance_scale: float | None = Field(None, ge=0)
-    scheduler: str = "ddim"
-    methods: tuple[Method, ...] | None = None
-    words: tuple[Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)], ...] = ()
-    layout: str | None = None
-    colours: dict[str, str] = {}
-    size: tuple[int, int] | None = None
-    photo: str | None = None
-    frame: int | None = None
-    selection: Selection | None = None
-    strength: float = Field(1.0, gt=0, le=1)
-    invert: bool = False
-    source_prompt: str = ""
-    shrink: bool = False
-    background: Literal["composite", "decoder"] = "composite"
-    composite: Literal["feather", "poisson"] = "feather"
-    feather: float | None = Field(None, ge=0)
-    match_colour: bool = False
-    context: float = Field(0.5, ge=0)
-    split: bool = True
-    facts: Facts | None = None
-    """What was found while doing it; None before."""
-
-
-class Facts(Frozen):
-    """What a run found out about itself."""
-
-    inlay: str
-    torch: str
-    diffusers: str
-    weights: str
-    device: str
-    dtype: str
-    image_seed: int
-    crops: tuple[tuple[int, int, int, int], ...] = ()
-    mask_sha256: str | None = None
-    layout_sha256: str | None = None
-    changed_pixels: int | None = None
-    inversion_psnr: float | None = None
-    words: str | None = None
-    advice: dict[str, dict[str, Any]] = {}
-    """The model's own defaults of the methods' parameters, by method; they held where the job says nothing."""
-    score: float | None = None
-    ranker: str | None = None
-    fallbacks: tuple[str, ...] = ()
-
-
-Job.model_rebuild()
-
-
-Record = TypeVar("Record", bound=Frozen)
-
-
-def checked(kind: type[Record], **fields: Any) -> Record:
-    """A record, with pydantic's complaint turned into one sentence.
-
-    Raises:
-        UsageError: a field outside its range.
-    """
-    try:
-        return kind(**fields)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise UsageError(f"The setting {name} cannot be {first['input']!r}: {first['msg'].lower()}.") from error
-
-
-def stored_job(path: str | PathLike[str], action: str) -> dict[str, Any]:
-    """The settings stored in a result, as they make that very picture again: of n candidates just this one.
-
-    Raises:
-        UsageError: no settings, or those of another action.
-        PhotoError: the file cannot be read.
-    """
-    settings = read_settings(path)
-    if settings is None:
-        raise UsageError(f"{path} carries no settings of inlay; name a result that inlay saved.")
-    job = checked(Job, **settings)
-    if job.action != action:
-        raise UsageError(f"{path} was made by inlay {job.action}; use that command.")
-    seed = job.facts.image_seed if job.facts else job.seed
-    return job.model_dump() | {"seed": seed, "num_images": 1}
-
-
-def parse_methods(text: str) -> tuple[Method, ...]:
+def parse_methods(text: Any) -> Any:
     """Methods by name, with parameters, together: `zest:fraction=0.25:strength=1+paint-with-words`; `plain` is none.
 
     Raises:
         UsageError: a parameter without a value.
     """
+    if not isinstance(text, str):
+        return text
     return tuple(parse_method(part) for part in text.split("+") if part.strip() != "plain")
 
 
@@ -169,9 +70,314 @@ def parse_method(text: str) -> Method:
 
 
 def parsed(text: str) -> Any:
+    """A parameter's value as text says it."""
     for kind in (int, float):
         try:
             return kind(text)
         except ValueError:
             pass
     return {"true": True, "false": False}.get(text.lower(), text)
+
+
+def numbers(text: str, counts: tuple[int, ...], form: str) -> list[float]:
+    """Numbers between commas, as many as one of `counts`."""
+    try:
+        values = [float(part) for part in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) not in counts:
+        raise UsageError(f"{text!r} is not {form}.")
+    return values
+
+
+def parse_point(value: Any) -> Any:
+    """`X,Y` or `X,Y,0`, or a list; the third number says whether the point lies on the thing."""
+    if isinstance(value, str):
+        value = numbers(value, (2, 3), "a point X,Y or X,Y,0")
+    if isinstance(value, list | tuple) and len(value) == 2:
+        value = [*value, 1]
+    if isinstance(value, list | tuple) and value[2:] not in ([0], [1], (0,), (1,)):
+        raise UsageError(f"The third number of the point {value!r} is 1 for this thing or 0 for not this.")
+    return value
+
+
+def parse_box(value: Any) -> Any:
+    return numbers(value, (4,), "X0,Y0,X1,Y1") if isinstance(value, str) else value
+
+
+def parse_size(value: Any) -> Any:
+    """`WIDTHxHEIGHT`, or [height, width]."""
+    if not isinstance(value, str):
+        return value
+    width, _, height = value.lower().partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise UsageError(f"{value!r} is not WIDTHxHEIGHT, such as 512x384.")
+    return int(height), int(width)
+
+
+def parse_pairs(value: Any) -> Any:
+    """`A=B`, one or a list of them, or a mapping."""
+    if isinstance(value, str):
+        value = [value]
+    if not isinstance(value, list | tuple):
+        return value
+    return dict(pair(str(one)) for one in value)
+
+
+def pair(text: str) -> tuple[str, str]:
+    """The two sides of `A=B`."""
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise UsageError(f"{text!r} is not of the form A=B.")
+    return name.strip(), value.strip()
+
+
+def listed(value: Any) -> Any:
+    """One value stands for a list of one: a manifest's cell, or a keyword."""
+    return (value,) if isinstance(value, str) else value
+
+
+Anywhere = Annotated[float, Field(allow_inf_nan=True)]
+"""Segmentation refuses what lies outside the photo, and names its size."""
+Point = Annotated[tuple[Anywhere, Anywhere, int], BeforeValidator(parse_point)]
+Box = Annotated[tuple[Anywhere, Anywhere, Anywhere, Anywhere], BeforeValidator(parse_box)]
+Phrase = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
+Listed = BeforeValidator(listed)
+FILE, TEXT = Shell(metavar="FILE"), Shell(metavar="TEXT")
+
+
+class SamplingJob(Frozen):
+    """What decides how a picture is sampled. None means that inlay or the model chooses."""
+
+    prompt: Annotated[str, says("What should be there."), Shell("-p", "TEXT")]
+    negative_prompt: Annotated[str, says("What should not."), TEXT] = ""
+    seed: Annotated[int, says("Image k is made from seed + k alone.", ge=0, le=LARGEST_SEED)] = 0
+    num_images: Annotated[int, says("How many candidates.", ge=1, le=1000), Shell("-n")] = 1
+    steps: Annotated[int, says("Denoising steps.", ge=1)] = 50
+    guidance_scale: Annotated[
+        float | None, says("Strength of classifier-free guidance.", ge=0), Shell(default="the model's own")
+    ] = None
+    method: Annotated[
+        tuple[Method, ...] | None,
+        says(
+            "plain, or guidance by name: masked-attention:alpha=0.3:fraction=0.5 sets two parameters, "
+            "zest+paint-with-words joins two."
+        ),
+        BeforeValidator(parse_methods),
+        Shell(metavar="METHOD", default="masked-attention where there is a --layout or --words, else plain"),
+    ] = None
+    scheduler: Annotated[str, says("ddim, ddpm, euler, euler-a, dpm++2m, deis, lms, lcm or tcd."), TEXT] = "ddim"
+    model: Annotated[
+        str, says("toybox, toybox-256, a diffusers folder, .safetensors file or hub id."), Shell("-m", "MODEL")
+    ] = "toybox"
+
+
+class Pointing(Frozen):
+    """A photo and what is pointed at in it, in display coordinates; then the changes to the mask, in their order.
+
+    `mask_grow` and `mask_soften` are in photo pixels.
+    """
+
+    photo: Annotated[str | None, says("The photo to edit."), Shell(metavar="PHOTO")] = None
+    point: Annotated[
+        tuple[Point, ...],
+        says("A pixel of the thing; with ,0 one of what it is not. Repeatable."),
+        Listed,
+        Shell(metavar="X,Y[,0]"),
+    ] = ()
+    box: Annotated[
+        tuple[Box, ...], says("A box around the thing. Repeatable."), Listed, Shell(metavar="X0,Y0,X1,Y1")
+    ] = ()
+    select: Annotated[str | None, says("Find the thing by what it is."), TEXT] = None
+    pick: Annotated[
+        str, says("Which of several candidates: best, largest, all, or a number from 1."), BeforeValidator(str), TEXT
+    ] = "best"
+    mask: Annotated[
+        tuple[str, ...], says("Mask file, white = edit: PNG, TIFF, or COCO run lengths (JSON)."), Listed, FILE
+    ] = ()
+    mask_read: Annotated[
+        Literal["threshold", "opacity", "alpha"],
+        says("threshold: half white and more; opacity: grey blends; alpha: FILE's alpha."),
+    ] = "threshold"
+    mask_fit: Annotated[
+        Literal["exact", "resize"], says("exact refuses a mask of another size, resize brings it to it.")
+    ] = "exact"
+    mask_fill_holes: Annotated[bool, says("Close holes in the mask.")] = False
+    mask_grow: Annotated[float, says("Grow the mask by so many pixels; below 0 shrinks.")] = 0.0
+    mask_invert: Annotated[bool, says("Edit everything else.")] = False
+    mask_soften: Annotated[float, says("Soften the mask over so many pixels outside it.", ge=0)] = 0.0
+    segmenter: Annotated[str, says("Who makes masks: auto, grabcut, sam, or weights."), TEXT] = "auto"
+    frame: Annotated[int | None, says("Which picture of an animation or multi-page file, from 0.")] = None
+
+
+POINTERS = ("point", "box", "select", "mask")
+"""The fields of `Pointing` that point at something; the others say how."""
+
+
+class Painting(Frozen):
+    """How the place is painted and put back into the photo."""
+
+    strength: Annotated[float, says("Above 0, to 1: how much is painted anew.", gt=0, le=1)] = 1.0
+    invert: Annotated[bool, says("Start from the photo's DDIM inversion in place of noise.")] = False
+    source_prompt: Annotated[str, says("What the photo shows now, for --invert."), TEXT] = ""
+    shrink: Annotated[bool, says("Begin with a grown mask, for thin places.")] = False
+    background: Annotated[Literal["composite", "decoder"], says("composite, or decoder: also tune the decoder.")] = (
+        "composite"
+    )
+    composite: Annotated[Literal["feather", "poisson"], says("How the edit is put into the photo.")] = "feather"
+    feather: Annotated[
+        float | None,
+        says("Pixels outside the mask over which the edit fades.", ge=0),
+        Shell(default="half a latent cell"),
+    ] = None
+    match_colour: Annotated[bool, says("Bring the edit to the tone around it.")] = False
+    context: Annotated[float, says("How much of the surroundings the model sees, in mask lengths.", ge=0)] = 0.5
+    split: Annotated[bool, says("Edit distant places in windows of their own.")] = True
+
+
+Layout = Annotated[str | None, says("Places and their words: layout.json, or a picture with --colour."), FILE]
+Colours = Annotated[
+    dict[str, str],
+    says("What a colour of the layout picture means. Repeatable."),
+    BeforeValidator(parse_pairs),
+    Shell(metavar="#RRGGBB=WORDS"),
+]
+
+
+class EditJob(Painting, Pointing, SamplingJob):
+    """Paint a place in a photo anew; all else stays as it was."""
+
+    action: Literal["edit"] = "edit"
+    words: Annotated[
+        tuple[Phrase, ...],
+        says("Words of the prompt that belong in the mask; once for each --box or --mask."),
+        Listed,
+        Shell(metavar="TEXT", default="with a --method all but stop words"),
+    ] = ()
+    layout: Layout = None
+    colour: Colours = {}
+
+
+class GenerateJob(SamplingJob):
+    """Make a picture from a prompt, or from a layout. `size` is (height, width) in pixels."""
+
+    action: Literal["generate"] = "generate"
+    layout: Layout = None
+    colour: Colours = {}
+    size: Annotated[
+        tuple[int, int] | None,
+        says("Size of the picture."),
+        BeforeValidator(parse_size),
+        Shell(metavar="WIDTHxHEIGHT", default="the model's own"),
+    ] = None
+
+
+JOBS: dict[str, type[EditJob] | type[GenerateJob]] = {"edit": EditJob, "generate": GenerateJob}
+"""The record of each action."""
+
+
+class Setup(Frozen):
+    """Where and with which permissions a job runs; none of it decides what comes out."""
+
+    device: Annotated[str, says("auto, cpu, cuda, cuda:1, mps."), TEXT] = "auto"
+    dtype: Annotated[str, says("auto, float32, float16, bfloat16."), TEXT] = "auto"
+    config: Annotated[Path | None, says("Configurations that a single file lacks."), Shell(metavar="DIR")] = None
+    offline: Annotated[bool, says("Use what is on this machine alone.")] = False
+    allow_pickle: Annotated[bool, says("Also load weights in formats that can run code.")] = False
+    ranker: Annotated[
+        str | None,
+        says("CLIP weights that rank the candidates."),
+        Shell(metavar="DIR", default="toybox ranks its own"),
+    ] = None
+    max_pixels: Annotated[int, says("Refuse larger photos.", ge=1)] = MAX_PIXELS
+
+
+class Facts(Frozen):
+    """What a run found out about itself."""
+
+    inlay: str
+    torch: str
+    diffusers: str
+    weights: str
+    device: str
+    dtype: str
+    image_seed: int
+    size: tuple[int, int]
+    """(height, width) of the picture."""
+    crops: tuple[tuple[int, int, int, int], ...] = ()
+    photo_sha256: str | None = None
+    mask_sha256: str | None = None
+    layout_sha256: str | None = None
+    changed_pixels: int | None = None
+    inversion_psnr: float | None = None
+    words: str | None = None
+    advice: dict[str, dict[str, Any]] = {}
+    """The model's own defaults of the methods' parameters, by method; they held where the job says nothing."""
+    score: float | None = None
+    ranker: str | None = None
+    fallbacks: tuple[str, ...] = ()
+
+
+class Record(Frozen):
+    """What a result stores: the job, and what was found out while doing it."""
+
+    WATCHED: ClassVar[dict[str, str]] = {
+        "weights": "weights",
+        "photo_sha256": "photo",
+        "mask_sha256": "mask",
+        "layout_sha256": "layout",
+        "device": "device",
+        "dtype": "dtype",
+        "torch": "torch version",
+    }
+    """Facts that must agree for a picture to come out the same, and what they are called."""
+
+    job: Annotated[EditJob | GenerateJob, Discriminator("action")]
+    facts: Facts
+
+    def again(self) -> dict[str, Any]:
+        """The job that makes this very picture again: of n candidates just this one."""
+        return self.job.model_dump(exclude_unset=True) | {
+            "action": self.job.action,
+            "seed": self.facts.image_seed,
+            "num_images": 1,
+        }
+
+    def changes(self, made: Record) -> tuple[str, ...]:
+        """What differs in `made`, so that its picture is not this one."""
+        return tuple(
+            said for name, said in self.WATCHED.items() if getattr(self.facts, name) != getattr(made.facts, name)
+        )
+
+
+Kind = TypeVar("Kind", bound=Frozen)
+
+
+def checked(kind: type[Kind], **fields: Any) -> Kind:
+    """A record, with pydantic's complaint turned into one sentence.
+
+    Raises:
+        UsageError: a field outside its range, missing, or unknown.
+    """
+    try:
+        return kind(**fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "missing" and name == "prompt":
+            raise UsageError("Say what should be there: --prompt TEXT.") from error
+        raise UsageError(f"The setting {name} cannot be {first['input']!r}: {first['msg'].lower()}.") from error
+
+
+def merged(stored: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """Stored settings under given ones: what points replaces all stored pointing, and so does a layout, and the other
+    way round; a layout brings its own prompt."""
+    fields = dict(stored)
+    pointing = given.keys() & set(POINTERS)
+    if pointing or given.get("layout"):
+        replaced = (*POINTERS, "layout", "colour", *(() if pointing else ("words",)))
+        fields = {name: value for name, value in fields.items() if name not in replaced}
+    fields |= given
+    if fields.get("layout"):
+        fields.setdefault("prompt", "")
+    return fields

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from ..diffusion.denoiser import Denoiser, NumericError, Seam, gaussian, generators
@@ -17,17 +17,18 @@ from ..diffusion.inversion import Trajectory, invert, round_trip_error
 from ..diffusion.loop import denoise
 from ..diffusion.model import Model
 from ..diffusion.schedule import Schedule, Step, first_index
+from ..diffusion.text import Embedding
 from ..errors import OutOfMemoryError
 from ..guidance.base import Guidance, Run
 from ..guidance.regions import Region, bind, on_grid
 from .blend import Blend, latent_mask
-from .job import Job
+from .job import Painting, SamplingJob
 
 Progress = Callable[[int, int], None]
 """Called after each step with (steps done, steps in all)."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Canvas:
     """What an edit paints on: `pixels` (1, 3, H, W) in [-1, 1] and how much of each pixel the mask covers (H, W)."""
 
@@ -35,79 +36,125 @@ class Canvas:
     mask: Float[Tensor, "H W"]
 
 
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """One picture of a batch: its prompts, its seed, its places, and what it is painted on."""
+
+    seed: int
+    prompt: str
+    negative_prompt: str = ""
+    source_prompt: str = ""
+    """What the canvas shows, for inversion."""
+    regions: tuple[Region, ...] = ()
+    canvas: Canvas | None = None
+
+
 @dataclass(frozen=True)
 class Painted:
-    """Latents after the loop, and the PSNR in dB of inversion and back where the photo was inverted."""
+    """Latents after the loop and, where photos were inverted, each sample's PSNR in dB of inversion and back."""
 
     latents: Float[Tensor, "b c h w"]
-    inversion_psnr: float | None = None
+    inversion_psnr: tuple[float | None, ...]
 
 
 @torch.no_grad()
 def paint(
     model: Model,
-    job: Job,
+    job: SamplingJob,
     guidance: Guidance,
-    regions: Sequence[Region],
+    samples: Sequence[Sample],
     size: tuple[int, int],
-    seeds: Sequence[int],
-    canvas: Canvas | None = None,
     on_step: Progress | None = None,
 ) -> Painted:
-    """Sample one latent per seed at `size` (H, W) pixels: from nothing, or blended into `canvas`."""
+    """Sample one latent per sample at `size` (H, W) pixels: from nothing, or blended into its canvas.
+
+    `job` says what all samples share: steps, scheduler, guidance scale, and how a canvas is painted on. Either all
+    samples have a canvas or none has.
+    """
     assert job.guidance_scale is not None, "the editor fills in the model's own"
-    sources = generators(seeds)
-    schedule = Schedule(job.scheduler, model.scheduler_config, job.steps, first_index(job.steps, job.strength))
+    sources = generators([sample.seed for sample in samples])
+    schedule = schedule_of(model, job, job.scheduler)
     height, width = model.latent_size(size)
     like = torch.empty(0, device=model.device, dtype=model.working_dtype)
     noise = gaussian((model.latent_channels, height, width), sources, like)
-    count = len(seeds)
+    canvases = [sample.canvas for sample in samples if sample.canvas is not None]
     denoiser = Denoiser(
         model,
         schedule,
-        model.prompts.encode([job.prompt]).repeat(count),
-        model.prompts.encode([job.negative_prompt], negative=True).repeat(count),
+        encoded(model, [sample.prompt for sample in samples]),
+        encoded(model, [sample.negative_prompt for sample in samples], negative=True),
         job.guidance_scale,
         sources,
-        seam(model, canvas, (height, width)),
+        seam(model, canvases, (height, width)),
     )
-    places = bind(regions, model.prompts, job.prompt)
-    run = Run(
-        model, schedule, (job.prompt,) * count, (places,) * count, (height, width), sources, editing=canvas is not None
-    )
-    session = guidance.begin(run)
+    places = tuple(bind(sample.regions, model.prompts, sample.prompt) for sample in samples)
+    prompts = tuple(sample.prompt for sample in samples)
+    session = guidance.begin(Run(model, schedule, prompts, places, (height, width), sources, editing=bool(canvases)))
     report = stepwise(schedule, on_step)
-    if canvas is None:
-        return Painted(denoise(schedule.begin(noise), schedule.steps, denoiser, session, on_step=report))
-    source = model.encode(canvas.pixels)
-    trajectory, psnr = inverted(model, job, source) if job.invert else (None, None)
-    cells = latent_mask(on_grid(canvas.mask[None], (height, width))[0]).to(model.device)
+    unknown = (None,) * len(samples)
+    if not isinstance(job, Painting) or not canvases:
+        return Painted(denoise(schedule.begin(noise), schedule.steps, denoiser, session, on_step=report), unknown)
+    source = torch.cat([model.encode(canvas.pixels) for canvas in distinct(canvases)])
+    cells = torch.stack([covered(canvas, (height, width)) for canvas in canvases]).to(model.device)
+    trajectory, psnr = inverted(model, job, source, samples) if job.invert else (None, unknown)
     blend = Blend(source, cells, noise, schedule, trajectory, job.shrink)
     return Painted(denoise(blend.start(), schedule.steps, denoiser, session, blend, report), psnr)
 
 
-def inverted(model: Model, job: Job, source: Float[Tensor, "1 c h w"]) -> tuple[Trajectory, float]:
-    """The photo's latents at every level by DDIM inversion with its own prompt, and the PSNR of coming back down."""
-    schedule = Schedule("ddim", model.scheduler_config, job.steps, first_index(job.steps, job.strength))
-    prompt = model.prompts.encode([job.source_prompt])
-    denoiser = Denoiser(model, schedule, prompt, prompt, 1.0, generators([job.seed]))
+def schedule_of(model: Model, job: SamplingJob, scheduler: str) -> Schedule:
+    """The steps that a job runs; an edit of less than full strength enters late."""
+    strength = job.strength if isinstance(job, Painting) else 1.0
+    return Schedule(scheduler, model.scheduler_config, job.steps, first_index(job.steps, strength))
+
+
+def encoded(model: Model, prompts: Sequence[str], negative: bool = False) -> Embedding:
+    """The embedding of each prompt; what several samples share is encoded once."""
+    known = {prompt: model.prompts.encode([prompt], negative=negative) for prompt in dict.fromkeys(prompts)}
+    return Embedding.cat([known[prompt] for prompt in prompts])
+
+
+def distinct(canvases: Sequence[Canvas]) -> Sequence[Canvas]:
+    """The one canvas that all samples share, or each sample's own."""
+    return canvases[:1] if all(canvas is canvases[0] for canvas in canvases) else canvases
+
+
+def covered(canvas: Canvas, grid: tuple[int, int]) -> Bool[Tensor, "h w"]:
+    """The latents' cells that a canvas's mask edits."""
+    return latent_mask(on_grid(canvas.mask[None], grid)[0])
+
+
+def inverted(
+    model: Model, job: SamplingJob, source: Float[Tensor, "b c h w"], samples: Sequence[Sample]
+) -> tuple[Trajectory, tuple[float, ...]]:
+    """The canvases' latents at every level by DDIM inversion with their own prompts, and the PSNR of coming back."""
+    schedule = schedule_of(model, job, "ddim")
+    own = samples[: len(source)]
+    prompts = tuple(sample.source_prompt for sample in own)
+    prompt = encoded(model, prompts)
+    denoiser = Denoiser(model, schedule, prompt, prompt, 1.0, generators([sample.seed for sample in own]))
     trajectory = invert(source, denoiser)
-    plain = Guidance().begin(
-        Run(model, schedule, (job.source_prompt,), ((),), (source.shape[-2], source.shape[-1]), denoiser.generators)
-    )
+    size = (source.shape[-2], source.shape[-1])
+    plain = Guidance().begin(Run(model, schedule, prompts, ((),) * len(own), size, denoiser.generators))
     back = denoise(trajectory.at[schedule.first], schedule.steps, denoiser, plain)
-    return trajectory, round_trip_error(source, back)
+    psnr = tuple(round_trip_error(one, again) for one, again in zip(source, back, strict=True))
+    return trajectory, psnr if len(own) == len(samples) else psnr * len(samples)
 
 
-def seam(model: Model, canvas: Canvas | None, size: tuple[int, int]) -> Seam:
+def seam(model: Model, canvases: Sequence[Canvas], size: tuple[int, int]) -> Seam:
     """The mask and masked photo that 9-channel inpainting UNets read beside the latents; nothing for others."""
     channels = model.latent_channels
     if model.unet.config.in_channels != 2 * channels + 1:
         return Seam()
-    pixels = torch.zeros(1, 3, size[0] * model.factor, size[1] * model.factor) if canvas is None else canvas.pixels
-    mask = torch.ones(pixels.shape[-2:]) if canvas is None else (canvas.mask > 0).float()
-    masked = model.encode(pixels * (mask < 0.5))
-    return Seam(torch.cat([latent_mask(on_grid(mask[None], size)[0]).to(masked)[None, None], masked], dim=1))
+    pixels = torch.zeros(1, 3, size[0] * model.factor, size[1] * model.factor)
+    blank = Canvas(pixels, torch.ones(pixels.shape[-2:]))
+    return Seam(torch.cat([masked(model, canvas, size) for canvas in distinct(canvases) or [blank]]))
+
+
+def masked(model: Model, canvas: Canvas, size: tuple[int, int]) -> Float[Tensor, "1 c h w"]:
+    """A canvas's mask on the latents' grid, and the latents of what is left of it outside the mask."""
+    mask = (canvas.mask > 0).float()
+    latents = model.encode(canvas.pixels * (mask < 0.5))
+    return torch.cat([latent_mask(on_grid(mask[None], size)[0]).to(latents)[None, None], latents], dim=1)
 
 
 def stepwise(schedule: Schedule, on_step: Progress | None) -> Callable[[Tensor, Step], None] | None:
@@ -117,13 +164,14 @@ def stepwise(schedule: Schedule, on_step: Progress | None) -> Callable[[Tensor, 
     return lambda _, step: on_step(step.index - schedule.first + 1, total)
 
 
+S = TypeVar("S")
 T = TypeVar("T")
 
 
 def with_fallbacks(
-    model: Model, seeds: Sequence[int], work: Callable[[Sequence[int]], Sequence[T]]
+    model: Model, samples: Sequence[S], work: Callable[[Sequence[S]], Sequence[T]]
 ) -> tuple[list[T], tuple[str, ...]]:
-    """Run `work` over all seeds at once, or as this machine allows; returns its results and what was fallen back to.
+    """Run `work` over all samples at once, or as this machine allows; returns its results and what was fallen back to.
 
     Out of memory: smaller batches, then a tiled autoencoder, then text encoder and autoencoder on the CPU. NaN in half
     precision: everything in fp32.
@@ -132,12 +180,12 @@ def with_fallbacks(
         OutOfMemoryError: not even then.
         NumericError: NaN in fp32.
     """
-    batch, notes = len(seeds), list[str]()
+    batch, notes = len(samples), list[str]()
     ladder = iter(("tiled autoencoder", "autoencoder and text encoder on the CPU"))
     try:
         while True:
             try:
-                done = [result for at in range(0, len(seeds), batch) for result in work(seeds[at : at + batch])]
+                done = [result for at in range(0, len(samples), batch) for result in work(samples[at : at + batch])]
                 return done, tuple(notes)
             except NumericError:
                 if model.dtype != torch.float16:

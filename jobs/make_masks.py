@@ -8,15 +8,15 @@ from pathlib import Path
 
 import numpy as np
 
-from ..editing.job import Selection
+from ..editing.job import Pointing, Setup
 from ..errors import UsageError
 from ..photos.mask_files import save_mask
 from ..photos.overlay import overlay as drawn
 from ..photos.overlay import overlay_labels
-from ..photos.photo import MAX_PIXELS, Photo
+from ..photos.photo import Photo
 from ..photos.save import check_output
 from ..segmentation.everything import everything
-from .select import Mask, Selected, refined, select
+from .select import Mask, Selected, opened, refined, select
 
 FORMATS = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".json": "COCO run lengths"}
 
@@ -32,36 +32,30 @@ class MaskFile:
 
 
 def make_masks(
-    photo: str | Path,
-    selection: Selection,
+    job: Pointing,
     output: Path,
-    *,
+    setup: Setup = Setup(),
     overlay: Path | None = None,
     candidates: bool = False,
-    frame: int | None = None,
-    max_pixels: int = MAX_PIXELS,
-    offline: bool = False,
     overwrite: bool = False,
 ) -> list[MaskFile]:
-    """Write the mask that `selection` means on a photo, and the photo with each place in a colour to `overlay`.
+    """Write the mask that `job` means on its photo, and the photo with each place in a colour to `overlay`.
 
     With `candidates` all that the segmenter offers, as output-1, output-2, … best first.
 
     Raises:
         UsageError, PhotoError: outputs that cannot be written; whatever `Photo.open` and `select` raise.
     """
-    check_output(output, overwrite=overwrite, formats=FORMATS)
+    check_outputs(output, overlay, overwrite)
+    photo = opened(job, setup)
+    selected = select(photo, job, setup)
     if overlay:
-        check_output(overlay, overwrite=overwrite)
-    opened = Photo.open(photo, frame=frame, max_pixels=max_pixels)
-    selected = select(opened, selection, offline=offline)
-    if overlay:
-        shown = drawn(opened.pixels, [part >= 0.5 for part in selected.parts])
+        shown = drawn(photo.pixels, [part >= 0.5 for part in selected.parts])
         Photo.from_image(shown).save(overlay, overwrite=overwrite)
     if not candidates:
         score = min((float(one.scores.max()) for one in selected.candidates), default=None)
         return [written(selected.mask, output, selected, score)]
-    offers = offered_by(selected, selection)
+    offers = offered_by(selected, job)
     paths = [output.with_stem(f"{output.stem}-{k + 1}") for k in range(len(offers))]
     for path in paths:
         check_output(path, overwrite=overwrite, formats=FORMATS)
@@ -79,14 +73,10 @@ class MapFile:
 
 
 def map_everything(
-    photo: str | Path,
+    job: Pointing,
     output: Path,
-    *,
+    setup: Setup = Setup(),
     overlay: Path | None = None,
-    backend: str = "auto",
-    frame: int | None = None,
-    max_pixels: int = MAX_PIXELS,
-    offline: bool = False,
     overwrite: bool = False,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> MapFile:
@@ -96,18 +86,23 @@ def map_everything(
         UsageError, PhotoError: outputs that cannot be written; a photo without masks; whatever `Photo.open` raises.
         ModelError: the segmenter's weights are not at hand.
     """
-    check_output(output, overwrite=overwrite, formats=FORMATS)
+    check_outputs(output, overlay, overwrite)
+    photo = opened(job, setup)
+    found = everything(photo, backend=job.segmenter, offline=setup.offline, on_progress=on_progress)
     if overlay:
-        check_output(overlay, overwrite=overwrite)
-    opened = Photo.open(photo, frame=frame, max_pixels=max_pixels)
-    found = everything(opened, backend=backend, offline=offline, on_progress=on_progress)
-    if overlay:
-        Photo.from_image(overlay_labels(opened.pixels, found.label_map)).save(overlay, overwrite=overwrite)
+        Photo.from_image(overlay_labels(photo.pixels, found.label_map)).save(overlay, overwrite=overwrite)
     found.save(output)
     return MapFile(output, len(found.rles), float(np.mean(found.label_map > 0)), found.backend)
 
 
-def offered_by(selected: Selected, selection: Selection) -> list[tuple[Mask, float]]:
+def check_outputs(output: Path, overlay: Path | None, overwrite: bool) -> None:
+    """Refuse, before the work, what could not be written after it."""
+    check_output(output, overwrite=overwrite, formats=FORMATS)
+    if overlay:
+        check_output(overlay, overwrite=overwrite)
+
+
+def offered_by(selected: Selected, job: Pointing) -> list[tuple[Mask, float]]:
     """Every candidate for the one thing that is pointed at, refined, and its score.
 
     Raises:
@@ -116,7 +111,7 @@ def offered_by(selected: Selected, selection: Selection) -> list[tuple[Mask, flo
     if len(selected.candidates) != 1:
         raise UsageError("--candidates shows what a segmenter offers for one thing: give points, one box, or a text.")
     (found,) = selected.candidates
-    return [(refined(mask, selection), float(score)) for mask, score in zip(found.masks, found.scores, strict=True)]
+    return [(refined(mask, job), float(score)) for mask, score in zip(found.masks, found.scores, strict=True)]
 
 
 def written(mask: Mask, path: Path, selected: Selected, score: float | None) -> MaskFile:

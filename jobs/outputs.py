@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ..editing.crop import Box
-from ..editing.editor import Result
-from ..editing.job import Job
+from ..editing.job import Record
+from ..editing.result import Result
 from ..errors import UsageError
 from ..guidance.attention_pictures import save_pictures
 from ..photos.photo import Photo
@@ -30,7 +30,7 @@ class Written:
     """A picture on disk, the settings in it, and what to know about it."""
 
     path: Path
-    settings: Job
+    settings: Record
     changed_outside: int
     warnings: tuple[str, ...]
 
@@ -110,7 +110,6 @@ def drawn(performed: Performed) -> Image:
     """Photo, mask and candidates, best first, where the model looked."""
     result, photo = performed.result, performed.photo
     facts = result.settings[0].facts
-    assert facts is not None
     assert photo is not None
     assert performed.mask is not None
     seen = [Box(*crop) for crop in facts.crops]
@@ -129,7 +128,6 @@ def drawn(performed: Performed) -> Image:
 def painted(result: Result) -> list[UInt8[np.ndarray, "h w 3"]]:
     """What the recorded attention covers: each picture, in an edit the window that was painted last."""
     facts = result.settings[0].facts
-    assert facts is not None
     pictures = [image.pixels for image in result.images]
     if not facts.crops:
         return pictures

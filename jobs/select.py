@@ -1,4 +1,4 @@
-"""From a `Selection` to the mask, or masks, of a photo."""
+"""From what a job points at to the mask, or masks, of a photo."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
-from ..editing.job import POINTING, Selection
+from ..editing.job import POINTERS, Pointing, Setup
 from ..errors import UsageError
 from ..photos.mask_files import load_alpha, load_mask
 from ..photos.photo import Photo
@@ -20,7 +20,7 @@ Mask = Bool[np.ndarray, "H W"] | Float[np.ndarray, "H W"]
 
 @dataclass(frozen=True)
 class Selected:
-    """The places that a selection means, one per box, file, or thing found, at the photo's size.
+    """The places that a job points at, one per box, file, or thing found, at the photo's size.
 
     `candidates` are what the segmenter offered for each place, best first; none where masks came from files.
     """
@@ -38,8 +38,15 @@ class Selected:
         return self.candidates[0].backend if self.candidates else None
 
 
-def select(photo: Photo, selection: Selection, *, offline: bool = False) -> Selected:
-    """The places that `selection` means on `photo`, refined as it says.
+def opened(job: Pointing, setup: Setup) -> Photo:
+    """The photo that a job names."""
+    if job.photo is None:
+        raise UsageError("There is no photo; name one.")
+    return Photo.open(job.photo, frame=job.frame, max_pixels=setup.max_pixels)
+
+
+def select(photo: Photo, job: Pointing, setup: Setup = Setup()) -> Selected:
+    """The places that `job` points at in `photo`, refined as it says.
 
     Raises:
         UsageError: nothing is pointed at, two ways of pointing are mixed, a prompt leaves the photo, a mask of another
@@ -47,29 +54,30 @@ def select(photo: Photo, selection: Selection, *, offline: bool = False) -> Sele
         PhotoError: a mask file cannot be read.
         ModelError: the segmenter's weights are not at hand.
     """
-    given = {name for name in POINTING if getattr(selection, name)}
+    given = {name for name in POINTERS if getattr(job, name)}
     if not given:
         raise UsageError("Nothing is pointed at; give --point, --box, --select or --mask (or, to edit, --layout).")
-    if len(given & {"text", "files"}) and len(given) > 1:
+    if len(given & {"select", "mask"}) and len(given) > 1:
         raise UsageError("Choose one way to point: --point and --box together, or --select, or --mask.")
-    if selection.files:
-        return Selected(tuple(refined(read(file, photo, selection), selection) for file in selection.files))
-    found = offered(photo, selection, offline)
-    chosen = tuple(pick(one, picked(selection.pick)) for one in found)
+    if job.mask:
+        return Selected(tuple(refined(read(file, photo, job), job) for file in job.mask))
+    found = offered(photo, job, setup)
+    chosen = tuple(pick(one, picked(job.pick)) for one in found)
     if not all(mask.any() for mask in chosen):
         raise UsageError(
             f"{found[0].backend} finds nothing there; point at the middle of the thing, or draw a closer box."
         )
-    return Selected(tuple(refined(mask, selection) for mask in chosen), found)
+    return Selected(tuple(refined(mask, job) for mask in chosen), found)
 
 
-def offered(photo: Photo, selection: Selection, offline: bool) -> tuple[Masks, ...]:
+def offered(photo: Photo, job: Pointing, setup: Setup) -> tuple[Masks, ...]:
     """The segmenter's candidates for each thing that is pointed at."""
-    options: Any = {"backend": selection.backend, "offline": offline}
-    if selection.text:
-        return (segment(photo, text=selection.text, **options),)
+    options: Any = {"backend": job.segmenter, "offline": setup.offline}
+    if job.select:
+        return (segment(photo, text=job.select, **options),)
     height, width = photo.pixels.shape[:2]
-    things = prompts_for((height, width), selection.points, selection.labels or None, selection.boxes)
+    points, labels = [point[:2] for point in job.point], [point[2] for point in job.point]
+    things = prompts_for((height, width), points, labels, job.box)
     return tuple(
         segment(
             photo,
@@ -87,13 +95,13 @@ def picked(name: str) -> Pick:
     return int(name) if name.isdecimal() else name  # type: ignore[return-value]  # `pick` refuses other names
 
 
-def read(file: str, photo: Photo, selection: Selection) -> Mask:
+def read(file: str, photo: Photo, job: Pointing) -> Mask:
     """A mask file at the photo's size."""
     height, width = photo.pixels.shape[:2]
-    channel: Literal["alpha", "grey"] = "alpha" if selection.read == "alpha" else "grey"
-    if selection.read != "opacity":
-        return load_mask(file, (height, width), channel=channel, fit=selection.fit)
-    load_mask(file, (height, width), fit=selection.fit)  # refuses another size and an empty mask
+    channel: Literal["alpha", "grey"] = "alpha" if job.mask_read == "alpha" else "grey"
+    if job.mask_read != "opacity":
+        return load_mask(file, (height, width), channel=channel, fit=job.mask_fit)
+    load_mask(file, (height, width), fit=job.mask_fit)  # refuses another size and an empty mask
     return fitted(load_alpha(file), (height, width))
 
 
@@ -106,20 +114,20 @@ def fitted(levels: Float[np.ndarray, "h w"], size: tuple[int, int]) -> Float[np.
     return cv2.resize(levels, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
 
 
-def refined(mask: Mask, selection: Selection) -> Mask:
-    """Holes filled, grown, inverted, feathered: whatever the selection asks for.
+def refined(mask: Mask, job: Pointing) -> Mask:
+    """Holes filled, grown, inverted, feathered: whatever the job asks for.
 
     Raises:
         UsageError: nothing is left.
     """
-    if mask.dtype != bool and (selection.fill_holes or selection.grow or selection.feather):
+    if mask.dtype != bool and (job.mask_fill_holes or job.mask_grow or job.mask_soften):
         mask = mask >= 0.5
-    if selection.fill_holes:
+    if job.mask_fill_holes:
         mask = masks.fill_holes(mask)
-    if selection.grow:
-        mask = masks.grow(mask, selection.grow)
-    if selection.invert:
+    if job.mask_grow:
+        mask = masks.grow(mask, job.mask_grow)
+    if job.mask_invert:
         mask = masks.invert(mask) if mask.dtype == bool else 1 - mask
     if not mask.any():
         raise UsageError("Nothing is left of the mask; shrink it less, or point at something else.")
-    return masks.feather(mask, selection.feather) if selection.feather else mask
+    return masks.feather(mask, job.mask_soften) if job.mask_soften else mask

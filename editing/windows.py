@@ -1,0 +1,102 @@
+"""The windows of a photo that an edit paints, and how what was painted comes back into the photo."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float, UInt8
+from torch import Tensor
+
+from ..diffusion.model import Model
+from ..errors import UsageError
+from ..guidance.regions import Region
+from ..photos.photo import Photo
+from .composite import composite
+from .crop import Crop, crops_for
+from .job import Painting
+from .sampling import Canvas
+
+Mask = Bool[np.ndarray, "H W"] | Float[np.ndarray, "H W"]
+
+
+@dataclass(frozen=True, eq=False)
+class Window:
+    """One window of a photo at the model's size: what is painted on, and the regions that lie in it."""
+
+    crop: Crop
+    canvas: Canvas
+    regions: tuple[Region, ...]
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(height, width) in the model's pixels."""
+        return self.crop.size[1], self.crop.size[0]
+
+
+def windows_of(photo: Photo, place: Mask, regions: Sequence[Region], job: Painting, model: Model) -> list[Window]:
+    """The windows in which `place` is edited; each sees the parts of `regions` that lie in it."""
+    native = round((model.native_size[0] * model.native_size[1]) ** 0.5)
+    crops = crops_for(place, native, model.grid, context=job.context, margin=job.feather or 0, split=job.split)
+    masks = [region.tensor().numpy() for region in regions]
+    made = []
+    for crop in crops:
+        pixels = torch.from_numpy(crop.cut(photo.pixels)).permute(2, 0, 1)[None].float() / 127.5 - 1
+        seen = [(region, crop.cut_mask(mask)) for region, mask in zip(regions, masks, strict=True)]
+        own = tuple(replace(region, mask=part) for region, part in seen if part.any())
+        made.append(Window(crop, Canvas(pixels, torch.from_numpy(crop.cut_mask(place))), own))
+    return made
+
+
+def edited_place(mask: Any, regions: Sequence[Region], size: tuple[int, int]) -> Mask:
+    """The mask as bool, or as opacity where it is a float.
+
+    Raises:
+        UsageError: no mask, an empty one, values outside [0, 1], or another size than the photo's (width, height).
+    """
+    if mask is None:
+        if not regions:
+            raise UsageError("There is no mask; point at a place, or give a mask.")
+        mask = np.max([region.tensor().numpy() for region in regions], axis=0)
+    array = np.asarray(mask.detach().cpu() if isinstance(mask, Tensor) else mask)
+    if array.ndim != 2:
+        raise UsageError(f"The mask has shape {array.shape}; a mask is (height, width).")
+    if array.shape != (size[1], size[0]):
+        raise UsageError(
+            f"The mask is {array.shape[1]}x{array.shape[0]} and the photo {size[0]}x{size[1]}; make them one size or "
+            "let the mask be resized (--mask-fit resize)."
+        )
+    if array.dtype == np.uint8:
+        array = array >= 128
+    if array.dtype != bool:
+        array = array.astype(np.float32)
+        if not np.isfinite(array).all() or array.min() < 0 or array.max() > 1:
+            raise UsageError("The mask has values outside 0 to 1.")
+    if not array.any():
+        raise UsageError("The mask is empty; white means edit.")
+    return array
+
+
+def pasted(
+    photo: Photo, patch: UInt8[np.ndarray, "h w 3"], place: Mask, crop: Crop, job: Painting, factor: int
+) -> Photo:
+    """`photo` with a window's edit composited in; `factor` is the model's pixels per latent."""
+    feather = max(1.0, round(factor / 2 / crop.scale)) if job.feather is None else job.feather
+    made = composite(
+        crop.take(photo.pixels),
+        crop.restore(patch),
+        crop.take(place),
+        feather=feather,
+        method=job.composite,
+        match_colour=job.match_colour,
+    )
+    return photo.with_patch(made.pixels, made.region, at=(crop.inside.left, crop.inside.top))
+
+
+def eight_bit(pixels: Float[Tensor, "b 3 H W"]) -> list[UInt8[np.ndarray, "H W 3"]]:
+    """Pixels in [-1, 1] as bytes."""
+    scaled = (pixels.float() / 2 + 0.5).clamp(0, 1).mul(255).round().byte()
+    return [picture.permute(1, 2, 0).cpu().numpy() for picture in scaled]

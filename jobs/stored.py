@@ -1,0 +1,59 @@
+"""Settings that a result stores, as a job that makes it again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..editing.job import EditJob, GenerateJob, Record, checked
+from ..errors import UsageError
+from ..photos.metadata import read_settings
+
+FILES = ("photo", "mask", "layout")
+"""Fields that name files."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What a result says of itself: the fields of the job that makes it again, its record, and what to tell the user
+    before anything that it names is opened."""
+
+    fields: Mapping[str, Any]
+    record: Record
+    notes: tuple[str, ...]
+
+
+def read_stored(path: Path, kind: type[EditJob] | type[GenerateJob]) -> Stored:
+    """The settings in the result at `path`; a file that it names and that is not here is looked for beside it.
+
+    Raises:
+        UsageError: no settings, or those of another action.
+        PhotoError: the file cannot be read.
+    """
+    settings = read_settings(path)
+    if settings is None:
+        raise UsageError(f"{path} carries no settings of inlay; name a result that inlay saved.")
+    record = checked(Record, **settings)
+    if not isinstance(record.job, kind):
+        raise UsageError(f"{path} was made by inlay {record.job.action}; use that command.")
+    fields = record.again()
+    for name in FILES:
+        if fields.get(name):
+            fields[name] = found(fields[name], path.parent)
+    named = [one for name in FILES for one in listed(fields.get(name))]
+    said = f"{path} names {', '.join([*named, 'the model ' + record.job.model])}: opened unless you say otherwise."
+    return Stored(fields, record, (said,))
+
+
+def found(names: str | tuple[str, ...], folder: Path) -> str | tuple[str, ...]:
+    """File names as they are, or beside the result where only there such a file is."""
+    if not isinstance(names, str):
+        return tuple(str(found(name, folder)) for name in names)
+    beside = folder / names
+    return str(beside) if not Path(names).exists() and beside.exists() else names
+
+
+def listed(names: str | tuple[str, ...] | None) -> tuple[str, ...]:
+    return (names,) if isinstance(names, str) else names or ()

@@ -20,7 +20,7 @@ from ..guidance.base import Guidance
 from ..guidance.chain import Chain
 from ..guidance.methods import method
 from ..guidance.regions import Region
-from ..photos.decode import MAX_PIXELS
+from ..photos import MAX_PIXELS
 from ..photos.photo import Photo
 from .guided import check_kinds, far_from_native, members, surprises
 from .job import EditJob, GenerateJob, Method, Record, SamplingJob, checked

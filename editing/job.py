@@ -15,7 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, StringConstraints, ValidationError
 
 from ..errors import UsageError
-from ..photos.decode import MAX_PIXELS
+from ..photos import MAX_PIXELS
 
 LARGEST_SEED = 2**62
 """A seed and the number of an image fit a generator's 64 bits."""
@@ -92,13 +92,12 @@ def numbers(text: str, counts: tuple[int, ...], form: str) -> list[float]:
 
 def parse_point(value: Any) -> Any:
     """`X,Y` or `X,Y,0`, or a list; the third number says whether the point lies on the thing."""
-    if isinstance(value, str):
-        value = numbers(value, (2, 3), "a point X,Y or X,Y,0")
-    if isinstance(value, list | tuple) and len(value) == 2:
-        value = [*value, 1]
-    if isinstance(value, list | tuple) and value[2:] not in ([0], [1], (0,), (1,)):
+    point = numbers(value, (2, 3), "a point X,Y or X,Y,0") if isinstance(value, str) else value
+    if not isinstance(point, list | tuple) or len(point) not in (2, 3):
+        return point
+    if point[2:] and point[2] not in (0, 1):
         raise UsageError(f"The third number of the point {value!r} is 1 for this thing or 0 for not this.")
-    return value
+    return (*point, 1)[:3]
 
 
 def parse_box(value: Any) -> Any:

@@ -14,7 +14,6 @@ from .metadata import NO_METADATA, Metadata, metadata_of, orientation_of
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-MAX_PIXELS = 178_956_970  # Pillow's own limit: 512 MB of RGB
 _FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "AVIF", "JPEG2000", "PPM", "TGA")
 _VIA = {"YCbCr": "RGB", "HSV": "RGB", "RGBX": "RGB", "PA": "RGBA", "RGBa": "RGBA", "La": "LA"}
 _HEADER = Lock()

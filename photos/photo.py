@@ -10,8 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Shaped, UInt8
 
 from ..errors import InlayError, PhotoError
-from . import colour
-from .decode import MAX_PIXELS as MAX_PIXELS
+from . import MAX_PIXELS, colour
 from .decode import Decoded, decode, from_array, from_pillow
 from .metadata import NO_METADATA, Metadata
 

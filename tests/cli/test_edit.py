@@ -68,7 +68,7 @@ def test_a_record_says_all(edit: Any, tmp_path: Path) -> None:
     ran = edit("--box", BOX, "--point", "18,28", "-p", "a cat", "-o", tmp_path / "out.jpg", "--json")
     record = json.loads(ran.out)
     assert record["path"] == str(tmp_path / "out.jpg")
-    assert record["settings"]["selection"]["boxes"] == [[5, 5, 30, 50]]
+    assert record["settings"]["job"]["box"] == [[5, 5, 30, 50]]
     assert record["settings"]["facts"]["image_seed"] == 0
     assert record["changed_outside"] > 0  # a JPEG
     assert "grabcut" in ran.err
@@ -101,9 +101,9 @@ def test_places_with_words_of_their_own(edit: Any, tmp_path: Path) -> None:
         *boxes, "--words", "apple", "--words", "cup", "-p", "an apple and a cup", "-o", tmp_path / "o.png", "--json"
     )
     assert ran.code == 0, ran.err
-    settings = json.loads(ran.out)["settings"]
-    assert settings["words"] == ["apple", "cup"]
-    assert settings["methods"][0]["name"] == "masked-attention"
+    job = json.loads(ran.out)["settings"]["job"]
+    assert job["words"] == ["apple", "cup"]
+    assert job["method"][0]["name"] == "masked-attention"
     for given in (["apple"], ["apple", "cup", "an"]):
         words = [item for word in given for item in ("--words", word)]
         wrong = edit(*boxes, *words, "-p", "an apple and a cup", "-o", tmp_path / "p.png")
@@ -157,7 +157,7 @@ def test_a_layout_edits_and_generates(edit: Any, inlay_command: Any, model_folde
     )
     assert ran.code == 0, ran.err
     assert Image.open(tmp_path / "made.webp").size == (50, 37)
-    assert json.loads(ran.out)["settings"]["methods"][0]["name"] == "masked-attention"
+    assert json.loads(ran.out)["settings"]["job"]["method"][0]["name"] == "masked-attention"
     again = inlay_command("generate", "--from", tmp_path / "made.webp", "-o", tmp_path / "again.png")
     assert again.code == 0, again.err
     assert (pixels(tmp_path / "again.png") == pixels(tmp_path / "made.webp")).all()

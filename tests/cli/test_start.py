@@ -7,7 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-HEAVY = ("torch", "numpy", "PIL", "pydantic", "rich", "jaxtyping", "diffusers", "transformers")
+HEAVY = ("torch", "numpy", "PIL", "rich", "jaxtyping", "diffusers", "transformers")
 
 
 def inlay(*arguments: str, folder: Path) -> subprocess.CompletedProcess[str]:

@@ -7,6 +7,7 @@ import pytest
 import torch
 from inlay import Editor, Photo
 from inlay.diffusion.denoiser import NumericError
+from inlay.editing.job import Record
 from inlay.editing.sampling import with_fallbacks
 from inlay.errors import OutOfMemoryError, UsageError
 from inlay.guidance import MaskedAttention
@@ -151,16 +152,17 @@ def test_a_size_without_pixels_or_beyond_all_memory_is_refused(editor, size):
 
 def test_a_result_names_what_made_it(editor, photo, mask):
     result = editor.edit(Photo.from_image(photo), mask, PROMPT, steps=2, seed=9, strength=0.6)
-    job = result.settings[0]
-    assert (job.prompt, job.seed, job.strength, job.facts.image_seed) == (PROMPT, 9, 0.6, 9)
-    assert type(job).model_validate_json(job.model_dump_json()) == job
+    record = result.settings[0]
+    job = record.job
+    assert (job.prompt, job.seed, job.strength, record.facts.image_seed) == (PROMPT, 9, 0.6, 9)
+    assert Record.model_validate_json(record.model_dump_json()) == record
 
 
 def test_a_result_says_what_the_model_advised(models, photo, mask):
     advice = {"masked-attention": {"layers": [1]}, "zest": {"layers": [0]}, "guidance_scale": 4.0}
     editor = Editor(replace(models("sd1"), defaults=advice))
-    (job,) = editor.edit(photo, mask, PROMPT, steps=2, guidance=MaskedAttention()).settings
-    assert (job.guidance_scale, job.facts.advice) == (4.0, {"masked-attention": {"layers": [1]}})
+    (record,) = editor.edit(photo, mask, PROMPT, steps=2, guidance=MaskedAttention()).settings
+    assert (record.job.guidance_scale, record.facts.advice) == (4.0, {"masked-attention": {"layers": [1]}})
 
 
 def test_memory_fallbacks_shrink_the_batch_and_are_named(models):

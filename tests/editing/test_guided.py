@@ -38,7 +38,7 @@ APPLE, CUP = Region(box(0, 32), "apple"), Region(box(32, 64), "cup")
             ["zest and paint-with-words guide nothing without regions; give a layout."],
         ),
         (
-            {"regions": [APPLE, CUP]},
+            {"guidance": Guidance(), "regions": [APPLE, CUP]},
             ["Nothing guides 'apple' and 'cup' to a place without a method; choose one, such as masked-attention."],
         ),
         (
@@ -71,7 +71,7 @@ def test_a_size_that_the_model_is_not_made_for_is_said(editor, size, fate):
         ),
         (
             PROMPT,
-            {"words": "cup"},
+            {"guidance": Guidance(), "words": "cup"},
             ["Nothing guides 'cup' to a place without a method; choose one, such as masked-attention."],
         ),
         (

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import segmentation as segmentation
     from .editing.editor import Editor as Editor
-    from .editing.editor import Result as Result
+    from .editing.result import Result as Result
     from .guidance.regions import Region as Region
     from .photos.photo import Photo as Photo
 
@@ -13,7 +13,7 @@ __version__ = "0.1.0"
 
 _HOME = {
     "Editor": ".editing.editor",
-    "Result": ".editing.editor",
+    "Result": ".editing.result",
     "Photo": ".photos.photo",
     "Region": ".guidance.regions",
 }

@@ -127,7 +127,7 @@ def parameter(name: str, field: FieldInfo, stored: bool) -> inspect.Parameter:
         metavar = None if kind is bool else shell.metavar or written_as(kind)
         option = typer.Option(*names, help=help, show_default=False, metavar=metavar)
     default = inspect.Parameter.empty if required else None
-    annotation = Annotated[taken if required else taken | None, option]
+    annotation: Any = Annotated[taken if required else taken | None, option]
     return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
 
 
@@ -198,7 +198,8 @@ def make_mask(**options: Any) -> None:
     """
     from .jobs.make_masks import make_masks, map_everything
 
-    job, setup, to, how = (parsed(kind, options) for kind in (Pointing, Setup, Masking, Saying))
+    job, setup = parsed(Pointing, options), parsed(Setup, options)
+    to, how = parsed(Masking, options), parsed(Saying, options)
     say = speaker(how.quiet)
     if to.everything:
         if to.candidates or job.model_fields_set - {"photo", "frame", "segmenter"}:

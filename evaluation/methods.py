@@ -17,9 +17,9 @@ def parse_method(text: str) -> "Guidance":
 
     Raises UsageError for an unknown method or parameter, or a value that it cannot have.
     """
+    from ..editing.editor import chained
     from ..editing.job import parse_methods
     from ..guidance.base import Guidance
-    from ..jobs.perform import chained
 
     return chained(parse_methods(text)) or Guidance()
 

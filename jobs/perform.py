@@ -20,7 +20,7 @@ from ..editing.words import content_words
 from ..errors import UsageError
 from ..guidance.regions import Region
 from ..photos.photo import Photo
-from .layout import CANVAS, read_colour_layout, read_layout
+from .layout import CANVAS, Layout, read_colour_layout, read_layout
 from .select import Mask, fitted, opened, select
 
 
@@ -110,13 +110,13 @@ def placed(job: EditJob | GenerateJob, photo: Photo | None, setup: Setup) -> Pla
     Raises:
         UsageError: both or, in an edit, neither; words that do not go with the places.
     """
-    if job.layout is not None:
-        if isinstance(job, EditJob) and (job.words or any(getattr(job, name) for name in POINTERS)):
-            raise UsageError("A layout says both where and which words; leave out points, boxes, masks and --words.")
-        return from_layout(job, photo)
-    if not isinstance(job, EditJob):
-        return Places(job.prompt)
+    if isinstance(job, GenerateJob):
+        return Places(job.prompt) if job.layout is None else generated_layout(job)
     assert photo is not None
+    if job.layout is not None:
+        if job.words or any(getattr(job, name) for name in POINTERS):
+            raise UsageError("A layout says both where and which words; leave out points, boxes, masks and --words.")
+        return edited_layout(job, photo)
     selected = select(photo, job, setup)
     notes = (f"The mask was made by {selected.backend}.",) if selected.backend else ()
     if job.words and len(job.words) != len(selected.parts):
@@ -128,26 +128,35 @@ def placed(job: EditJob | GenerateJob, photo: Photo | None, setup: Setup) -> Pla
     return Places(job.prompt, selected.mask, tuple(Region(part, words) for part, words in several), notes=notes)
 
 
-def from_layout(job: EditJob | GenerateJob, photo: Photo | None) -> Places:
-    """The regions of a layout, at the photo's size if there is one; the job's prompt goes before the layout's."""
-    assert job.layout is not None
-    asked = job.size if isinstance(job, GenerateJob) else None
-    size = canvas_for(asked) if photo is None else (photo.size[1], photo.size[0])
-    if job.layout.lower().endswith(".json"):
-        layout = read_layout(job.layout, size)
-    else:
-        layout = read_colour_layout(job.layout, job.colour, job.prompt)
-    prompt = job.prompt or layout.prompt
-    if not isinstance(job, EditJob):
-        stated = None if layout.size == size else layout.size
-        return Places(prompt, None, layout.regions, size=asked or stated, notes=layout.warnings)
+def edited_layout(job: EditJob, photo: Photo) -> Places:
+    """The regions of a layout at the photo's size."""
+    size = photo.size[1], photo.size[0]
+    layout = read(job, size)
     if layout.size not in (None, size) and job.mask_fit != "resize":
+        height, width = layout.size
         raise UsageError(
-            f"The layout {job.layout} is {layout.size[1]} x {layout.size[0]} pixels and the photo "
-            f"{size[1]} x {size[0]}; draw it at that size, or --mask-fit resize."
+            f"The layout {job.layout} is {width} x {height} pixels and the photo {size[1]} x {size[0]}; draw it at "
+            "that size, or --mask-fit resize."
         )
     regions = tuple(replace(region, mask=fitted(region.tensor().numpy(), size)) for region in layout.regions)
-    return Places(prompt, np.max([region.mask for region in regions], axis=0), regions, notes=layout.warnings)
+    mask = np.max([region.mask for region in regions], axis=0)
+    return Places(job.prompt or layout.prompt, mask, regions, notes=layout.warnings)
+
+
+def generated_layout(job: GenerateJob) -> Places:
+    """The regions of a layout; relative shapes are drawn alike for every size of the picture."""
+    canvas = canvas_for(job.size)
+    layout = read(job, canvas)
+    stated = None if layout.size == canvas else layout.size
+    return Places(job.prompt or layout.prompt, None, layout.regions, job.size or stated, layout.warnings)
+
+
+def read(job: EditJob | GenerateJob, size: tuple[int, int] | None) -> Layout:
+    """The layout that a job names; `size` is that of its shapes where it does not say one."""
+    assert job.layout is not None
+    if job.layout.lower().endswith(".json"):
+        return read_layout(job.layout, size)
+    return read_colour_layout(job.layout, job.colour, job.prompt)
 
 
 def canvas_for(size: tuple[int, int] | None) -> tuple[int, int] | None:

@@ -27,7 +27,7 @@ from .job import EditJob, GenerateJob, Method, Record, SamplingJob, checked
 from .rank import Ranker, ToyboxRanker
 from .reconstruct import decode_with_background
 from .result import Result, facts
-from .sampling import Canvas, Painted, Progress, Sample, paint, with_fallbacks
+from .sampling import Canvas, OnLatents, Painted, Progress, Sample, paint, with_fallbacks
 from .settings import EditSettings, GenerateSettings
 from .windows import Mask, Window, edited_place, eight_bit, pasted, windows_of
 from .words import default_words, target_tokens
@@ -37,6 +37,23 @@ DEFAULT = (Method(name="masked-attention"),)
 
 Words = str | Sequence[int]
 """A phrase of the prompt, or token indices."""
+
+
+@dataclass(frozen=True, eq=False)
+class Glimpse:
+    """A picture that is still forming: the latents after a step, and in an edit the window's place on the photo."""
+
+    model: Model
+    latents: Float[Tensor, "b c h w"]
+    crop: tuple[int, int, int, int] | None = None
+
+    def picture(self) -> UInt8[np.ndarray, "H W 3"]:
+        """The first candidate as the decoder sees it now, at the model's size."""
+        return eight_bit(self.model.decode(self.latents[:1]))[0]
+
+
+OnGlimpse = Callable[[Glimpse], None]
+"""Called after each step, before `Progress`; what it costs to look is the caller's choice."""
 
 
 @dataclass(frozen=True)
@@ -133,6 +150,7 @@ class Editor:
         guidance: Guidance | None = None,
         attention: Sequence[str] = (),
         on_step: Progress | None = None,
+        on_glimpse: OnGlimpse | None = None,
     ) -> Result:
         """Do a job on what it names, loaded: the one way in, of which `edit` and `generate` are short forms.
 
@@ -152,12 +170,12 @@ class Editor:
         job = job.model_copy(update={"method": described(guidance), "guidance_scale": self._scale(job)})
         with_recorder, record = recorded(guidance, attention)
         if isinstance(job, GenerateJob):
-            return self._generate(job, with_recorder, regions, record, on_step)
+            return self._generate(job, with_recorder, regions, record, on_step, on_glimpse)
         picture = photo if isinstance(photo, Photo) else Photo.from_image(photo)
         place = edited_place(mask, regions, picture.size)
         said = tuple(str(region.words) for region in regions) or (() if words is None else (str(words),))
         job = job.model_copy(update={"words": said, "photo": str(picture.path) if picture.path else None})
-        return self._edit(job, with_recorder, picture, place, regions, words, record, on_step)
+        return self._edit(job, with_recorder, picture, place, regions, words, record, on_step, on_glimpse)
 
     def _generate(
         self,
@@ -166,13 +184,14 @@ class Editor:
         regions: Sequence[Region],
         record: Callable[[], Attention | None],
         on_step: Progress | None,
+        on_glimpse: OnGlimpse | None,
     ) -> Result:
         height, width = picture_size(job.size or self.model.native_size)
         factor = self.model.factor
         padded = (-(-height // factor) * factor, -(-width // factor) * factor)
 
         def work(samples: Sequence[Sample]) -> Sequence[UInt8[np.ndarray, "H W 3"]]:
-            painted = paint(self.model, job, guidance, samples, padded, on_step)
+            painted = paint(self.model, job, guidance, samples, padded, on_step, self._glimpses(on_glimpse))
             return eight_bit(self.model.decode(painted.latents))
 
         seeds = seeds_of(job)
@@ -198,6 +217,7 @@ class Editor:
         words: Words | None,
         record: Callable[[], Attention | None],
         on_step: Progress | None,
+        on_glimpse: OnGlimpse | None,
     ) -> Result:
         warnings = list(self._prompt_warnings(job))
         if (place > 0).all():
@@ -218,7 +238,7 @@ class Editor:
         seeds, fallbacks = seeds_of(job), tuple[str, ...]()
         images, edits = [photo] * len(seeds), list[list[Edited]]()
         for window, progress in zip(windows, spread(on_step, len(windows)), strict=True):
-            done, notes = self._paint(job, guidance, window, seeds, progress)
+            done, notes = self._paint(job, guidance, window, seeds, progress, on_glimpse)
             images = [
                 pasted(image, one.patch, place, window.crop, job, self.model.factor)
                 for image, one in zip(images, done, strict=True)
@@ -252,12 +272,19 @@ class Editor:
         return Result(tuple(images), seeds, scores, settings, tuple(warnings), record())
 
     def _paint(
-        self, job: EditJob, guidance: Guidance, window: Window, seeds: Sequence[int], on_step: Progress | None
+        self,
+        job: EditJob,
+        guidance: Guidance,
+        window: Window,
+        seeds: Sequence[int],
+        on_step: Progress | None,
+        on_glimpse: OnGlimpse | None,
     ) -> tuple[list[Edited], tuple[str, ...]]:
         """A window's candidates at the model's size."""
 
         def work(samples: Sequence[Sample]) -> Sequence[Edited]:
-            painted = paint(self.model, job, guidance, samples, window.size, on_step)
+            glimpses = self._glimpses(on_glimpse, window.crop.box)
+            painted = paint(self.model, job, guidance, samples, window.size, on_step, glimpses)
             decoded = self._decoded(job, painted, window.canvas)
             scores = None
             if self.ranker and job.num_images > 1:
@@ -272,6 +299,11 @@ class Editor:
             for seed in seeds
         ]
         return with_fallbacks(self.model, samples, work)
+
+    def _glimpses(
+        self, on_glimpse: OnGlimpse | None, crop: tuple[int, int, int, int] | None = None
+    ) -> OnLatents | None:
+        return on_glimpse and (lambda latents: on_glimpse(Glimpse(self.model, latents, crop)))
 
     def _decoded(self, job: EditJob, painted: Painted, canvas: Canvas) -> Float[Tensor, "b 3 H W"]:
         if job.background != "decoder":

@@ -27,6 +27,9 @@ from .job import Painting, SamplingJob
 Progress = Callable[[int, int], None]
 """Called after each step with (steps done, steps in all)."""
 
+OnLatents = Callable[[Tensor], None]
+"""Called after each step, before `Progress`, with the batch's latents so far."""
+
 
 @dataclass(frozen=True, eq=False)
 class Canvas:
@@ -65,6 +68,7 @@ def paint(
     samples: Sequence[Sample],
     size: tuple[int, int],
     on_step: Progress | None = None,
+    on_latents: OnLatents | None = None,
 ) -> Painted:
     """Sample one latent per sample at `size` (H, W) pixels: from nothing, or blended into its canvas.
 
@@ -90,7 +94,7 @@ def paint(
     places = tuple(bind(sample.regions, model.prompts, sample.prompt) for sample in samples)
     prompts = tuple(sample.prompt for sample in samples)
     session = guidance.begin(Run(model, schedule, prompts, places, (height, width), sources, editing=bool(canvases)))
-    report = stepwise(schedule, on_step)
+    report = stepwise(schedule, on_step, on_latents)
     unknown = (None,) * len(samples)
     if not isinstance(job, Painting) or not canvases:
         return Painted(denoise(schedule.begin(noise), schedule.steps, denoiser, session, on_step=report), unknown)
@@ -157,11 +161,18 @@ def masked(model: Model, canvas: Canvas, size: tuple[int, int]) -> Float[Tensor,
     return torch.cat([latent_mask(on_grid(mask[None], size)[0]).to(latents)[None, None], latents], dim=1)
 
 
-def stepwise(schedule: Schedule, on_step: Progress | None) -> Callable[[Tensor, Step], None] | None:
-    if on_step is None:
-        return None
-    total = schedule.count - schedule.first
-    return lambda _, step: on_step(step.index - schedule.first + 1, total)
+def stepwise(
+    schedule: Schedule, on_step: Progress | None, on_latents: OnLatents | None
+) -> Callable[[Tensor, Step], None]:
+    """What the loop calls after each step."""
+
+    def report(latents: Tensor, step: Step) -> None:
+        if on_latents is not None:
+            on_latents(latents)
+        if on_step is not None:
+            on_step(step.index - schedule.first + 1, schedule.count - schedule.first)
+
+    return report
 
 
 S = TypeVar("S")

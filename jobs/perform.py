@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..diffusion.schedule import scheduler_class
-from ..editing.editor import Editor, chained
+from ..editing.editor import Editor, OnGlimpse, chained
 from ..editing.job import POINTERS, EditJob, GenerateJob, Record, Setup
 from ..editing.rank import ClipRanker
 from ..editing.result import Result
@@ -56,6 +56,7 @@ def perform(
     before: Record | None = None,
     attention: bool = False,
     on_step: Progress | None = None,
+    on_glimpse: OnGlimpse | None = None,
 ) -> Performed:
     """Edit or generate as `job` says.
 
@@ -83,6 +84,7 @@ def perform(
         places.regions,
         attention=watched(asked, places) if attention else (),
         on_step=on_step,
+        on_glimpse=on_glimpse,
     )
     result = replace(result, settings=tuple(recorded(made, job, contents) for made in result.settings))
     changed = before.changes(result.settings[0]) if before else ()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from inlay import Editor, Photo
 from inlay.diffusion.denoiser import NumericError
-from inlay.editing.job import Record
+from inlay.editing.job import GenerateJob, Record, checked
 from inlay.editing.sampling import with_fallbacks
 from inlay.errors import OutOfMemoryError, UsageError
 from inlay.guidance import MaskedAttention
@@ -195,3 +195,14 @@ def test_nan_in_fp32_is_never_saved(models):
 
     with pytest.raises(NumericError):
         with_fallbacks(models("sd1"), [1], work)
+
+
+def test_the_last_glimpse_is_the_picture(editor: Editor) -> None:
+    seen = []
+    made = editor.run(
+        checked(GenerateJob, prompt="a red apple", steps=3, size=(32, 32)),
+        on_glimpse=lambda glimpse: seen.append(glimpse.picture()),
+    )
+    assert len(seen) == 3
+    np.testing.assert_array_equal(seen[-1], made.images[0].pixels)
+    assert (seen[0] != seen[-1]).any()

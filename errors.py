@@ -4,6 +4,9 @@ Each message is one sentence that says what is wrong and what to do next; the co
 to stderr and exits with the class's `exit_code`.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class InlayError(Exception):
     """Base of every error that a user can cause or cure."""
@@ -39,3 +42,16 @@ class OutOfMemoryError(InlayError):
     """Memory ran out after every fallback."""
 
     exit_code = 5
+
+
+@contextmanager
+def extra(name: str) -> Iterator[None]:
+    """Around imports of what only the extra `name` installs: `with extra("evaluate"): import matplotlib`.
+
+    Raises:
+        InlayError: a package is not installed; the message gives the command that installs it.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        raise InlayError(f"This needs {error.name}; get it with: pip install 'inlay[{name}]'.") from error

@@ -13,7 +13,7 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 
 from ..diffusion.model import quiet_libraries
-from ..errors import ModelError
+from ..errors import ModelError, extra
 from .weights import local_weights, torch_hub_weights
 
 CLIP = "openai/clip-vit-base-patch32"
@@ -43,14 +43,10 @@ def frechet_distance(real: Float[np.ndarray, "n d"], made: Float[np.ndarray, "m 
 
     It falls with the number of images for the same generator: compare only distances over as many.
     """
-    from torchmetrics.image.fid import FrechetInceptionDistance
-
-    vectors = torch.nn.Identity()
-    vectors.num_features = real.shape[1]
-    distance = FrechetInceptionDistance(feature=vectors)
-    distance.update(torch.from_numpy(real), real=True)
-    distance.update(torch.from_numpy(made), real=False)
-    return float(distance.compute())
+    apart = real.mean(axis=0) - made.mean(axis=0)
+    spreads = np.cov(real, rowvar=False), np.cov(made, rowvar=False)
+    shared = np.sqrt(np.linalg.eigvals(spreads[0] @ spreads[1]).real.clip(min=0)).sum()
+    return float(apart @ apart + np.trace(spreads[0] + spreads[1]) - 2 * shared)
 
 
 class JudgeFeatures:
@@ -78,13 +74,11 @@ class InceptionFeatures:
     name = "Inception v3"
 
     def __init__(self) -> None:
-        from torchmetrics.image.fid import NoTrainInceptionV3
-
         weights = torch_hub_weights(INCEPTION_FILE, "Inception v3")
-        try:
-            self.network = NoTrainInceptionV3("inception-v3-compat", ["2048"], str(weights))
-        except ModuleNotFoundError as error:
-            raise ModelError("The FID needs torch-fidelity; install it with `pip install torch-fidelity`.") from error
+        with extra("inception"):
+            import torch_fidelity  # noqa: F401, torchmetrics says only later that it needs it
+            from torchmetrics.image.fid import NoTrainInceptionV3
+        self.network = NoTrainInceptionV3("inception-v3-compat", ["2048"], str(weights))
 
     def features(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, " d"]:
         side = INCEPTION_SIDE
@@ -111,7 +105,7 @@ class Clip:
     def features(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, " d"]:
         inputs = self.processor(images=Image.fromarray(image), return_tensors="pt")
         with torch.no_grad():
-            return self.network.get_image_features(**inputs).pooler_output[0].numpy()
+            return self.network.visual_projection(self.network.vision_model(**inputs).pooler_output)[0].numpy()
 
     def score(self, image: UInt8[np.ndarray, "h w 3"], prompt: str) -> float:
         """100 times the cosine of image and prompt, not below 0 (CLIPScore without its factor 2.5, as in Zest)."""
@@ -125,9 +119,9 @@ class Lpips:
     """Learned perceptual distance (LPIPS, AlexNet) of a photo and its edit's background; 0 where they are equal."""
 
     def __init__(self) -> None:
-        from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
-
         torch_hub_weights("alexnet-owt-7be5be79.pth", "LPIPS's AlexNet")
+        with extra("evaluate"):
+            from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
         self.network = LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True)
 
     def distance(self, photo: UInt8[np.ndarray, "h w 3"], background: UInt8[np.ndarray, "h w 3"]) -> float:

@@ -5,12 +5,15 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import UInt8
-from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 
+from ..errors import extra
 from .protocols import Scene
 from .scoring import open_image
 from .summary import Row, System
+
+with extra("evaluate"):
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 SCENES_PER_SHEET = 8
 INCHES = 1.6

@@ -39,10 +39,6 @@ CLIMBS = {
     ("photos/mask_files.py", "segmentation"),
     ("photos/overlay.py", "segmentation"),
     ("photos/sheet.py", "editing"),
-    ("toybox/report.py", "diffusion"),
-    ("toybox/report.py", "editing"),
-    ("toybox/report.py", "evaluation"),
-    ("toybox/report.py", "guidance"),
     ("weights/at_hand.py", "diffusion"),
     ("weights/doctor.py", "diffusion"),
 }

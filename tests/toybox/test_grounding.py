@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from inlay.toybox.grounding import MASS, area_under_curve, grounding_loss
+from inlay.toybox.workshop.grounding import MASS, area_under_curve, grounding_loss
 
 
 def test_attention_on_the_object_costs_nothing_elsewhere_all() -> None:

@@ -13,13 +13,13 @@ from hypothesis import strategies as st
 from inlay.errors import UsageError
 from inlay.evaluation.datasets import open_dataset
 from inlay.tests.toybox.tiny_world import COLOURS, WORLD, atlas, renderer
-from inlay.toybox import make_benchmark
-from inlay.toybox import scenes as drawing
-from inlay.toybox.captions import write
-from inlay.toybox.config import config
-from inlay.toybox.grounds import PAINTERS, paint
-from inlay.toybox.scenes import Renderer
-from inlay.toybox.world import GROUNDS, NOUNS, PHOTO, WORLDS
+from inlay.toybox.workshop import make_benchmark
+from inlay.toybox.workshop import scenes as drawing
+from inlay.toybox.workshop.captions import write
+from inlay.toybox.workshop.config import config
+from inlay.toybox.workshop.grounds import PAINTERS, paint
+from inlay.toybox.workshop.scenes import Renderer
+from inlay.toybox.workshop.world import GROUNDS, NOUNS, PHOTO, WORLDS
 
 
 def test_same_seed_same_scenes() -> None:

@@ -12,14 +12,14 @@ import safetensors.torch
 import torch
 from inlay.errors import ModelError, UsageError
 from inlay.tests.toybox.tiny_world import LARGE, WORLD, recipe, renderer
-from inlay.toybox import autoencoder, sprites, tokens
-from inlay.toybox.captions import Caption
-from inlay.toybox.denoising import Denoising
-from inlay.toybox.networks import Painter, noise_levels
-from inlay.toybox.pool import Pool, tokenize
-from inlay.toybox.stage import Plan, Stage
-from inlay.toybox.train import Workshop, train, train_autoencoder, train_segmenter
-from inlay.toybox.world import NOUNS
+from inlay.toybox.workshop import autoencoder, sprites, tokens
+from inlay.toybox.workshop.captions import Caption
+from inlay.toybox.workshop.denoising import Denoising
+from inlay.toybox.workshop.networks import Painter, noise_levels
+from inlay.toybox.workshop.pool import Pool, tokenize
+from inlay.toybox.workshop.stage import Plan, Stage
+from inlay.toybox.workshop.train import Workshop, train, train_autoencoder, train_segmenter
+from inlay.toybox.workshop.world import NOUNS
 from transformers import CLIPTokenizer
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from inlay.toybox.config import CONFIGS, Config
-from inlay.toybox.scenes import Renderer
-from inlay.toybox.world import GROUNDS, NOUNS, World
+from inlay.toybox.workshop.config import CONFIGS, Config
+from inlay.toybox.workshop.scenes import Renderer
+from inlay.toybox.workshop.world import GROUNDS, NOUNS, World
 from torch import Tensor
 
 WORLD = World(

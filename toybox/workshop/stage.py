@@ -13,7 +13,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Generator, Tensor, nn
 
-from ..errors import UsageError
+from ...errors import UsageError
 from . import team
 
 M = TypeVar("M", bound=nn.Module)

@@ -14,8 +14,7 @@ from tokenizers import pre_tokenizers
 from transformers import CLIPTokenizer
 
 from .captions import NUMBERS
-from .vocabulary import FILLERS
-from .world import COLOURS, GROUNDS, NOUNS, PHOTO, UNSEEN
+from .world import COLOURS, FILLERS, GROUNDS, NOUNS, PHOTO, UNSEEN
 
 LENGTH = 20
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"

@@ -23,7 +23,7 @@ from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from ..errors import ModelError, UsageError
+from ...errors import ModelError, UsageError
 from .world import Noun
 
 PACKAGE = "@lobehub/fluent-emoji-3d@1.1.0"

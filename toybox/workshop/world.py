@@ -6,6 +6,9 @@ Nothing heavy is imported here; the vocabulary, the renderer and the trainer all
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any
+
+from ..vocabulary import words_of
 
 
 def plural_of(word: str) -> str:
@@ -144,6 +147,11 @@ UNSEEN: tuple[str, ...] = tuple(_UNSEEN.split())
 """Words that name nothing of the world; captions carry one now and then, so that they do no harm in a prompt."""
 
 
+_FILLERS = "a an the and with next to of in on at by front there is one two three picture photo"
+FILLERS: tuple[str, ...] = tuple(_FILLERS.split())
+"""What captions say between names, and what people say besides."""
+
+
 @dataclass(frozen=True)
 class World:
     """One configuration's world. Sizes are shares of the side; counts, of scenes with 0, 1, 2… objects."""
@@ -196,3 +204,19 @@ WORLDS: dict[str, World] = {
 
 MINI_LARGE = replace(WORLDS["mini"], size=256, sizes=((0.09, 0.70), (0.09, 0.50)))
 """The same things on pictures of four times the pixels, down to about 0.5 % of them."""
+
+
+def describe(world: World) -> dict[str, Any]:
+    """What `world.json` holds: every class's forms, the colours, the grounds, and all known words."""
+    nouns = {noun.name: list(noun.forms) for noun in world.nouns}
+    grounds = {ground.name: list(ground.phrases) for ground in world.grounds}
+    phrases = [phrase for part in (*nouns.values(), *grounds.values()) for phrase in part]
+    text = [*FILLERS, *world.colours, *grounds, *phrases]
+    return {
+        "configuration": world.name,
+        "size": world.size,
+        "nouns": nouns,
+        "colours": list(world.colours),
+        "grounds": grounds,
+        "words": sorted(set(words_of(" ".join(text)))),
+    }

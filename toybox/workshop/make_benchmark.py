@@ -1,4 +1,4 @@
-"""Writes `toybox/benchmark`: held-out scenes in COCO format. `python -m inlay.toybox.make_benchmark --out DIR`.
+"""Writes held-out scenes in COCO format: `python -m inlay.toybox.workshop.make_benchmark --out DIR`.
 
 With `--first-seed` other scenes, on which defaults are chosen; with `--pairs` scenes of two things of one kind; with
 `--small` scenes of one thing on about 1 % of a picture of twice the side.
@@ -123,7 +123,7 @@ def _annotation(mask: np.ndarray, identity: int, image: int, category: int) -> d
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m inlay.toybox.make_benchmark", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m inlay.toybox.workshop.make_benchmark", description=__doc__)
     parser.add_argument("--config", default="mini")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--sprites", type=Path)

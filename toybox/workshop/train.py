@@ -1,4 +1,4 @@
-"""Trains toybox from scratch: `python -m inlay.toybox.train --config mini --out DIR --minutes N [--resume]`.
+"""Trains toybox from scratch: `python -m inlay.toybox.workshop.train --config mini --out DIR --minutes N [--resume]`.
 
 Stages: tokenizer, autoencoder, pool of latents, UNet with text encoder, segmenters. Each has its own checkpoint in DIR,
 and `DIR/weights` holds what can be loaded so far.
@@ -20,7 +20,8 @@ from jaxtyping import Float, UInt8
 from torch import Generator, Tensor, nn
 from transformers import CLIPTokenizer
 
-from ..errors import InlayError, UsageError
+from ...errors import InlayError, UsageError
+from ..segmenter import Segmenter
 from . import autoencoder, team, tokens
 from .config import Config, config
 from .denoising import Denoising, attention_auc
@@ -28,11 +29,9 @@ from .networks import Painter, export, noise_levels
 from .photos import photo_bank
 from .pool import Pool, encode
 from .scenes import Renderer, Scenes
-from .segmenter import Segmenter
 from .sprites import load_atlas, save_atlas
 from .stage import M, Plan, Stage
-from .vocabulary import describe
-from .world import NOUNS, World
+from .world import NOUNS, World, describe
 
 HELD_OUT = 1_000_000_000
 """Seeds from here on are never trained on."""
@@ -265,7 +264,7 @@ def tokenizer_of(shop: Workshop) -> CLIPTokenizer:
 
 
 def arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m inlay.toybox.train", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="python -m inlay.toybox.workshop.train", description=__doc__.splitlines()[0])
     parser.add_argument(
         "--config",
         default="mini",

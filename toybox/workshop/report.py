@@ -1,4 +1,4 @@
-"""What the shipped toybox can do, measured afresh: `python -m inlay.toybox.report --out DIR`.
+"""What the shipped toybox can do, measured afresh: `python -m inlay.toybox.workshop.report --out DIR`.
 
 Pictures are made with stock diffusers; scenes come from `toybox/benchmark`, so neither npm nor a network is needed.
 """
@@ -23,8 +23,10 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from ..diffusion.model import EMBEDDED
-from ..evaluation.datasets import open_dataset
+from ...diffusion.model import EMBEDDED
+from ...evaluation.datasets import open_dataset
+from ..segmenter import Segmenter, load_segmenter
+from ..vocabulary import shipped
 from .autoencoder import FACTOR, reconstruction
 from .captions import Caption
 from .config import config
@@ -32,10 +34,8 @@ from .denoising import attention_auc
 from .networks import Painter
 from .photos import photo_bank, to_unit
 from .pool import MENTIONS, tokenize
-from .segmenter import Segmenter, load_segmenter
 from .sheets import write_sheet
 from .tokens import LENGTH
-from .vocabulary import shipped
 
 STEPS = 25
 FOUND = 0.02
@@ -144,9 +144,9 @@ def mentions_of(exam: Exam, vae: AutoencoderKL, tokenizer: CLIPTokenizer, side: 
 
 def painted(model: str, exam: Exam, judge: Segmenter, count: int, out: Path) -> tuple[float, float]:
     """Region mIoU of plain pictures and of paint-with-words, on scenes with one object."""
-    from ..editing.editor import Editor
-    from ..guidance.paint_with_words import PaintWithWords
-    from ..guidance.regions import Region
+    from ...editing.editor import Editor
+    from ...guidance.paint_with_words import PaintWithWords
+    from ...guidance.regions import Region
 
     editor = Editor.from_pretrained(model)
     scores: dict[str, list[float]] = {"plain": [], "painted": []}
@@ -168,7 +168,7 @@ def painted(model: str, exam: Exam, judge: Segmenter, count: int, out: Path) -> 
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m inlay.toybox.report", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m inlay.toybox.workshop.report", description=__doc__)
     parser.add_argument("--model", choices=EMBEDDED, default="toybox")
     parser.add_argument("--out", type=Path, required=True, help="folder for the contact sheets")
     parser.add_argument("--prompts", type=int, default=100)

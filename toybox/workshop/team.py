@@ -24,7 +24,7 @@ def gather(folder: Path, workers: int, rank: int) -> list[subprocess.Popen[bytes
     if rank == 0:
         meeting.unlink(missing_ok=True)
         for other in range(1, workers):
-            command = [sys.executable, "-m", "inlay.toybox.train", *sys.argv[1:], "--rank", str(other)]
+            command = [sys.executable, "-m", "inlay.toybox.workshop.train", *sys.argv[1:], "--rank", str(other)]
             started.append(subprocess.Popen(command))
     dist.init_process_group("gloo", init_method=f"file://{meeting}", rank=rank, world_size=workers)
     return started

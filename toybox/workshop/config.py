@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from ..errors import UsageError
+from ...errors import UsageError
 from .world import MINI_LARGE, WORLDS, World
 
 

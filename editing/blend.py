@@ -14,6 +14,7 @@ from torch.nn.functional import max_pool2d
 
 from ..diffusion.inversion import Trajectory
 from ..diffusion.schedule import Schedule, Step
+from ..guidance.regions import on_grid
 
 KERNELS = (7, 5, 3)
 """Dilations of progressive mask shrinking, a quarter of the steps each; the true mask has the rest (section 3.4)."""
@@ -25,7 +26,8 @@ class Blend:
 
     Args:
         source: (b, c, h, w) or (1, c, h, w), the photo's latents z0.
-        mask: (b, h, w) or (h, w), True where the edit happens.
+        mask: (b, h, w) or (h, w), how much each cell is changed: 1 from the first step on, less only from a later one
+            on, so that what comes stays close to the photo (Levin and Fried 2023, Differential Diffusion); 0 never.
         noise: (b, c, h, w), one fixed noise per sample, with which the background is brought to every level.
         schedule: of the run.
         trajectory: the photo's inverted latents per boundary, used instead of noise.
@@ -33,7 +35,7 @@ class Blend:
     """
 
     source: Float[Tensor, "b c h w"]
-    mask: Bool[Tensor, "*b h w"]
+    mask: Float[Tensor, "*b h w"]
     noise: Float[Tensor, "b c h w"]
     schedule: Schedule
     trajectory: Trajectory | None = None
@@ -53,14 +55,16 @@ class Blend:
         return signal * self.source + noise * self.noise
 
     def mask_at(self, step: Step) -> Bool[Tensor, "*b h w"]:
-        """The mask that `step` blends with: nested, ever smaller, the true one in the last quarter and last step."""
-        if not self.shrink:
-            return self.mask
-        run = self.schedule.count - self.schedule.first
-        quarter = (step.index - self.schedule.first) * 4 // run
-        if quarter >= len(KERNELS) or step.index == self.schedule.count - 1:
-            return self.mask
-        return dilated(self.mask, KERNELS[quarter])
+        """The cells that belong to the edit after `step`: those whose change reaches 1 minus the share of steps done.
+
+        With `shrink` they are dilated in the first three quarters, nested and ever less, but not in the last step.
+        """
+        run, done = self.schedule.count - self.schedule.first, step.index - self.schedule.first
+        cells = (self.mask > 0) & (self.mask >= 1 - (done + 1) / run)
+        quarter = done * 4 // run
+        if not self.shrink or quarter >= len(KERNELS) or done == run - 1:
+            return cells
+        return dilated(cells, KERNELS[quarter])
 
     def __call__(self, latents: Float[Tensor, "b c h w"], step: Step) -> Float[Tensor, "b c h w"]:
         """Latents after `step` inside the mask, the photo's outside."""
@@ -71,6 +75,15 @@ def dilated(mask: Bool[Tensor, "*b h w"], kernel: int) -> Bool[Tensor, "*b h w"]
     """The mask grown by a square of `kernel` cells (odd)."""
     layers = mask.float().reshape(-1, *mask.shape[-2:])
     return max_pool2d(layers, kernel, stride=1, padding=kernel // 2).reshape(mask.shape) > 0
+
+
+def change_map(
+    cover: Float[Tensor, "H W"], change: Float[Tensor, "H W"], grid: tuple[int, int]
+) -> Float[Tensor, "h w"]:
+    """How much each cell of the latents is changed, from how much of each pixel the mask covers and how much of each is
+    to change: nothing outside `latent_mask`, within it the mean over what is covered. A hard mask gives 0 and 1."""
+    covered, changed = on_grid(torch.stack([cover, change]), grid)
+    return torch.where(latent_mask(covered), (changed / covered.clamp(min=1e-12)).clamp(max=1), 0.0)
 
 
 def latent_mask(pooled: Float[Tensor, "h w"]) -> Bool[Tensor, "h w"]:

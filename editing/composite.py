@@ -36,13 +36,14 @@ def composite(
     feather: float = 0.0,
     method: Literal["feather", "poisson"] = "feather",
     match_colour: bool = False,
+    match_grain: bool = False,
 ) -> Composite:
     """Blend `patch_pixels` into `photo_pixels` where `mask` says so.
 
     `mask`: True, or opacity in [0, 1]. `feather`: width in pixels of the band outside the mask over which the patch
     fades out; every pixel beyond it is the photo's, byte for byte. "poisson" keeps the patch's gradients and the
     photo's colours at the border of mask and band (Pérez et al. 2003, `cv2.seamlessClone`). `match_colour` first
-    brings the patch to the tone of the photo, see `matched`.
+    brings the patch to the tone of the photo, see `matched`; `match_grain` gives it the photo's noise, see `grained`.
 
     Raises `UsageError` when the sizes differ, the band is negative or the method is unknown.
     """
@@ -56,6 +57,8 @@ def composite(
         raise UsageError(f"no such blending method: {method!r}; choose feather or poisson")
     if match_colour:
         patch_pixels = matched(patch_pixels, photo_pixels, mask)
+    if match_grain:
+        patch_pixels = grained(patch_pixels, photo_pixels, mask)
     opacity = opacity_of(mask, feather)
     region = opacity > 0
     if method == "poisson":
@@ -92,18 +95,53 @@ def matched(
     Patch and photo show the same things in the ring, so what differs there is the tone shift of the autoencoder.
     (Statistics as in Reinhard et al. 2001, in RGB.) Without a ring, as under a full mask, the patch comes back as is.
     """
-    import cv2
-
-    outside = (np.asarray(mask) < 0.5).astype(np.uint8)
-    if outside.all():
-        return patch_pixels
-    ring = (outside > 0) & (cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) <= RING)
+    ring = ring_around(mask)
     if not ring.any():
         return patch_pixels
     patch, photo = patch_pixels[ring].astype(np.float32), photo_pixels[ring].astype(np.float32)
     gain = (photo.std(0) + 1) / (patch.std(0) + 1)  # + 1: one grey level of noise must not become contrast
     shifted = (patch_pixels - patch.mean(0)) * gain + photo.mean(0)
     return np.rint(shifted).clip(0, 255).astype(np.uint8)
+
+
+def grained(
+    patch_pixels: UInt8[np.ndarray, "h w 3"],
+    photo_pixels: UInt8[np.ndarray, "h w 3"],
+    mask: Bool[np.ndarray, "h w"] | Float[np.ndarray, "h w"],
+) -> UInt8[np.ndarray, "h w 3"]:
+    """The patch with as much noise as the photo has in a ring around the mask, where it has less.
+
+    The noise is white, alike in all channels as most of a camera's is, and the same each time.
+    """
+    ring, inside = ring_around(mask), np.asarray(mask) >= 0.5
+    if not ring.any() or not inside.any():
+        return patch_pixels
+    missing = noise_of(photo_pixels, ring) ** 2 - noise_of(patch_pixels, inside) ** 2
+    if missing <= 0:
+        return patch_pixels
+    noise = np.random.default_rng(0).standard_normal((*inside.shape, 1)) * np.sqrt(missing)
+    return np.rint(patch_pixels + noise).clip(0, 255).astype(np.uint8)
+
+
+def noise_of(pixels: UInt8[np.ndarray, "h w 3"], where: Bool[np.ndarray, "h w"]) -> float:
+    """The standard deviation of the luminance's noise, in grey levels (Immerkaer 1996: the response to a kernel that
+    is blind to edges and slopes; here the median of it, which texture moves less than the mean)."""
+    import cv2
+
+    kernel = np.array([[1, -2, 1], [-2, 4, -2], [1, -2, 1]], np.float32)
+    response = cv2.filter2D(cv2.cvtColor(pixels, cv2.COLOR_RGB2GRAY).astype(np.float32), -1, kernel)
+    # of white noise with deviation 1 the response has 6, and the median of a normal variable's size is .6745 of that
+    return float(np.median(np.abs(response[where]))) / (6 * 0.6745)
+
+
+def ring_around(mask: Bool[np.ndarray, "h w"] | Float[np.ndarray, "h w"]) -> Bool[np.ndarray, "h w"]:
+    """The pixels outside the mask that lie within `RING` of it."""
+    import cv2
+
+    outside = (np.asarray(mask) < 0.5).astype(np.uint8)
+    if outside.all():
+        return np.zeros(outside.shape, bool)
+    return (outside > 0) & (cv2.distanceTransform(outside, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) <= RING)
 
 
 def _cloned(

@@ -196,7 +196,7 @@ class Pointing(Frozen):
     ] = ()
     mask_read: Annotated[
         Literal["threshold", "opacity", "alpha"],
-        says("threshold: half white and more; opacity: grey blends; alpha: FILE's alpha."),
+        says("threshold: half white and more; opacity: grey is changed less; alpha: FILE's alpha."),
     ] = "threshold"
     mask_fit: Annotated[
         Literal["exact", "resize"], says("exact refuses a mask of another size, resize brings it to it.")
@@ -230,6 +230,11 @@ class Painting(Frozen):
         Shell(default="half a latent cell"),
     ] = None
     match_colour: Annotated[bool, says("Bring the edit to the tone around it.")] = False
+    match_grain: Annotated[bool, says("Give the edit the photo's noise, measured around it.")] = False
+    fill: Annotated[
+        Literal["keep", "blur", "neutral", "smooth", "border"],
+        says("What the place holds before it is painted: the photo, blurred, grey, or its surroundings continued."),
+    ] = "keep"
     context: Annotated[float, says("How much of the surroundings the model sees, in mask lengths.", ge=0)] = 0.5
     split: Annotated[bool, says("Edit distant places in windows of their own.")] = True
 

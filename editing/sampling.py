@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
 from ..diffusion.denoiser import Denoiser, NumericError, Seam, gaussian, generators
@@ -21,7 +21,7 @@ from ..diffusion.text import Embedding
 from ..errors import OutOfMemoryError
 from ..guidance.base import Guidance, Run
 from ..guidance.regions import Region, bind, on_grid
-from .blend import Blend, latent_mask
+from .blend import Blend, change_map, latent_mask
 from .job import Painting, SamplingJob
 
 Progress = Callable[[int, int], None]
@@ -33,10 +33,12 @@ OnLatents = Callable[[Tensor], None]
 
 @dataclass(frozen=True, eq=False)
 class Canvas:
-    """What an edit paints on: `pixels` (1, 3, H, W) in [-1, 1] and how much of each pixel the mask covers (H, W)."""
+    """What an edit paints on: `pixels` (1, 3, H, W) in [-1, 1], how much of each pixel the mask covers (H, W), and how
+    much of it is to change, which is less where a mask is soft."""
 
     pixels: Float[Tensor, "1 3 H W"]
     mask: Float[Tensor, "H W"]
+    change: Float[Tensor, "H W"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,9 +101,9 @@ def paint(
     if not isinstance(job, Painting) or not canvases:
         return Painted(denoise(schedule.begin(noise), schedule.steps, denoiser, session, on_step=report), unknown)
     source = torch.cat([model.encode(canvas.pixels) for canvas in distinct(canvases)])
-    cells = torch.stack([covered(canvas, (height, width)) for canvas in canvases]).to(model.device)
+    cells = [change_map(canvas.mask, canvas.change, (height, width)) for canvas in canvases]
     trajectory, psnr = inverted(model, job, source, samples) if job.invert else (None, unknown)
-    blend = Blend(source, cells, noise, schedule, trajectory, job.shrink)
+    blend = Blend(source, torch.stack(cells).to(source), noise, schedule, trajectory, job.shrink)
     return Painted(denoise(blend.start(), schedule.steps, denoiser, session, blend, report), psnr)
 
 
@@ -120,11 +122,6 @@ def encoded(model: Model, prompts: Sequence[str], negative: bool = False) -> Emb
 def distinct(canvases: Sequence[Canvas]) -> Sequence[Canvas]:
     """The one canvas that all samples share, or each sample's own."""
     return canvases[:1] if all(canvas is canvases[0] for canvas in canvases) else canvases
-
-
-def covered(canvas: Canvas, grid: tuple[int, int]) -> Bool[Tensor, "h w"]:
-    """The latents' cells that a canvas's mask edits."""
-    return latent_mask(on_grid(canvas.mask[None], grid)[0])
 
 
 def inverted(
@@ -150,7 +147,7 @@ def seam(model: Model, canvases: Sequence[Canvas], size: tuple[int, int]) -> Sea
     if model.unet.config.in_channels != 2 * channels + 1:
         return Seam()
     pixels = torch.zeros(1, 3, size[0] * model.factor, size[1] * model.factor)
-    blank = Canvas(pixels, torch.ones(pixels.shape[-2:]))
+    blank = Canvas(pixels, *[torch.ones(pixels.shape[-2:])] * 2)
     return Seam(torch.cat([masked(model, canvas, size) for canvas in distinct(canvases) or [blank]]))
 
 

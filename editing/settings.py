@@ -36,5 +36,7 @@ class EditSettings(SamplingSettings, total=False):
     composite: Literal["feather", "poisson"]
     feather: float | None
     match_colour: bool
+    match_grain: bool
+    fill: Literal["keep", "blur", "neutral", "smooth", "border"]
     context: float
     split: bool

@@ -17,6 +17,7 @@ from ..guidance.regions import Region
 from ..photos.photo import Photo
 from .composite import composite
 from .crop import Crop, crops_for
+from .fill import filled
 from .job import Painting
 from .sampling import Canvas
 
@@ -44,11 +45,18 @@ def windows_of(photo: Photo, place: Mask, regions: Sequence[Region], job: Painti
     masks = [region.tensor().numpy() for region in regions]
     made = []
     for crop in crops:
-        pixels = torch.from_numpy(crop.cut(photo.pixels)).permute(2, 0, 1)[None].float() / 127.5 - 1
         seen = [(region, crop.cut_mask(mask)) for region, mask in zip(regions, masks, strict=True)]
         own = tuple(replace(region, mask=part) for region, part in seen if part.any())
-        made.append(Window(crop, Canvas(pixels, torch.from_numpy(crop.cut_mask(place))), own))
+        made.append(Window(crop, canvas_of(photo, place, crop, job.fill), own))
     return made
+
+
+def canvas_of(photo: Photo, place: Mask, crop: Crop, fill: str) -> Canvas:
+    """The photo in a window, at the model's size, with `fill` where `place` is."""
+    change = crop.cut_mask(place)
+    cover = change if place.dtype == bool else crop.cut_mask(place > 0)
+    pixels = torch.from_numpy(filled(crop.cut(photo.pixels), cover, fill)).permute(2, 0, 1)[None].float() / 127.5 - 1
+    return Canvas(pixels, torch.from_numpy(cover), torch.from_numpy(change))
 
 
 def edited_place(mask: Any, regions: Sequence[Region], size: tuple[int, int]) -> Mask:
@@ -88,10 +96,11 @@ def pasted(
     made = composite(
         crop.take(photo.pixels),
         crop.restore(patch),
-        crop.take(place),
+        crop.take(place) > 0,
         feather=feather,
         method=job.composite,
         match_colour=job.match_colour,
+        match_grain=job.match_grain,
     )
     return photo.with_patch(made.pixels, made.region, at=(crop.inside.left, crop.inside.top))
 

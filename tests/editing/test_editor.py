@@ -94,13 +94,23 @@ def test_odd_sizes_work(editor, size):
     )
 
 
-def test_soft_masks_are_opacity_and_bytes_are_thresholded(editor, photo, mask):
-    soft = editor.edit(photo, mask.astype(np.float32) * 0.5, PROMPT, steps=2, feather=0)
-    hard = editor.edit(photo, mask, PROMPT, steps=2, feather=0)
-    as_bytes = editor.edit(photo, mask.astype(np.uint8) * 200, PROMPT, steps=2, feather=0)
+def test_soft_masks_of_ones_are_hard_and_bytes_are_thresholded(editor, photo, mask):
+    hard = editor.edit(photo, mask, PROMPT, steps=3, feather=0)
+    as_ones = editor.edit(photo, mask.astype(np.float32), PROMPT, steps=3, feather=0)
+    as_bytes = editor.edit(photo, mask.astype(np.uint8) * 200, PROMPT, steps=3, feather=0)
+    soft = editor.edit(photo, mask.astype(np.float32) * 0.5, PROMPT, steps=3, feather=0)
+    assert np.array_equal(as_ones.images[0].pixels, hard.images[0].pixels)
     assert np.array_equal(as_bytes.images[0].pixels, hard.images[0].pixels)
-    change = lambda result: np.abs(result.images[0].pixels.astype(int) - photo).mean()  # noqa: E731
-    assert 0 < change(soft) < change(hard)
+    assert not np.array_equal(soft.images[0].pixels, hard.images[0].pixels)
+    assert not (soft.images[0].pixels != photo).any(-1)[~mask].any()
+
+
+@pytest.mark.parametrize("options", [{"fill": "neutral", "strength": 0.5}, {"match_grain": True}])
+def test_fill_and_grain_change_the_place_alone(editor, photo, mask, options):
+    plain = editor.edit(photo, mask, PROMPT, steps=3, feather=0, strength=options.get("strength", 1.0))
+    other = editor.edit(photo, mask, PROMPT, steps=3, feather=0, **options)
+    assert not np.array_equal(other.images[0].pixels, plain.images[0].pixels)
+    assert not (other.images[0].pixels != photo).any(-1)[~mask].any()
 
 
 def test_regions_stand_in_for_a_mask(editor, photo, mask):

@@ -17,7 +17,7 @@ from ..diffusion.model import EMBEDDED, Model
 from ..errors import UsageError
 from ..guidance.attention_pictures import Attention, RecordAttention
 from ..guidance.base import Guidance
-from ..guidance.chain import Chain
+from ..guidance.base import Chain
 from ..guidance.methods import method
 from ..guidance.regions import Region
 from ..photos import MAX_PIXELS

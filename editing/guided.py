@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from ..errors import UsageError
 from ..guidance.base import Guidance
-from ..guidance.chain import Chain
+from ..guidance.base import Chain
 from ..guidance.regions import Region
 from .job import SamplingJob
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from .attention_swapping import AttentionSwapping as AttentionSwapping
     from .base import Guidance as Guidance
-    from .chain import Chain as Chain
+    from .base import Chain as Chain
     from .directed_diffusion import DirectedDiffusion as DirectedDiffusion
     from .masked_attention import MaskedAttention as MaskedAttention
     from .methods import METHODS as METHODS
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _HOME = {
     "AttentionSwapping": "attention_swapping",
-    "Chain": "chain",
+    "Chain": "base",
     "DirectedDiffusion": "directed_diffusion",
     "Guidance": "base",
     "METHODS": "methods",

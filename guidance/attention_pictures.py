@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -25,8 +25,8 @@ from ..diffusion.attention import Layer, Maps
 from ..diffusion.denoiser import Request, Watch
 from ..diffusion.schedule import Step
 from ..errors import PhotoError, UsageError
-from .base import Guidance, Member, Run
-from .layers import Layers, choose
+from .base import Guidance, Hooks, Run
+from .layers import Layers
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -76,46 +76,25 @@ class RecordAttention(Guidance):
     keep: Callable[[Attention], None]
     layers: Layers = (0, 1, 2)
 
-    def member(self, run: Run) -> Member | None:
-        if not self.words:
-            return None
-        rows = self._rows(run)
-        layers = choose(run.model, self.layers)
-        grid = max(layer.grid(run.size) for layer in layers)
-        return _Member(self, run, tuple(rows.values()), tuple(zip(*rows, strict=True)), layers, grid)
-
-    def _rows(self, run: Run) -> dict[tuple[tuple[int, ...], ...], str]:
-        """Captions by token indices per sample: each phrase, or those of its occurrences that regions take."""
-        rows: dict[tuple[tuple[int, ...], ...], str] = {}
-        regions = [place.region for places in run.places for place in places]
-        for phrase in self.words:
-            whole = tuple(run.model.prompts.find(prompt, phrase) for prompt in run.prompts)
-            taken = {region.occurrence for region in regions if region.words == phrase} or {None}
-            for occurrence in sorted(taken, key=lambda taken: -1 if taken is None else taken):
-                tokens = tuple(run.model.prompts.find(prompt, phrase, occurrence) for prompt in run.prompts)
-                caption = phrase if occurrence is None or tokens == whole else f"{phrase} ({occurrence + 1})"
-                rows.setdefault(tokens, caption)
-        return rows
+    def hooks(self, run: Run) -> Hooks[RecordAttention] | None:
+        return Recording(self, run, self.layers) if self.words else None
 
 
-@dataclass(frozen=True)
-class _Member(Member):
-    method: RecordAttention
-    run: Run
-    words: tuple[str, ...]
-    tokens: tuple[tuple[tuple[int, ...], ...], ...]
-    """Token indices per sample and phrase."""
-    layers: tuple[Layer, ...]
-    grid: tuple[int, int]
-    steps: list[Float[Tensor, "b words h w"]] = field(default_factory=list)
+class Recording(Hooks[RecordAttention]):
+    def __init__(self, method: RecordAttention, run: Run, layers: Layers) -> None:
+        super().__init__(method, run, layers)
+        rows = captions(method.words, run)
+        self.words, self.tokens = tuple(rows.values()), tuple(zip(*rows, strict=True))
+        """Captions, and per sample and caption the token indices."""
+        self.grid = max(layer.grid(run.size) for layer in self.layers)
+        self.steps: list[Float[Tensor, "b words h w"]] = []
 
     def request(self, step: Step) -> Request:
         columns = {token for phrases in self.tokens for tokens in phrases for token in tokens}
         return Request(watches=(Watch(self._receive, self.layers, tuple(sorted(columns))),))
 
     def _receive(self, maps: Maps, step: Step) -> None:
-        mean = sum(self._phrases(maps, layer) for layer in self.layers) / len(self.layers)
-        assert isinstance(mean, Tensor)
+        mean = torch.stack([self._phrases(maps, layer) for layer in self.layers]).mean(dim=0)
         self.steps.append(mean.float().cpu())
         if step.index == self.run.schedule.count - 1:
             seeds = tuple(generator.initial_seed() for generator in self.run.generators)
@@ -129,6 +108,20 @@ class _Member(Member):
             for row, phrases in zip(heads, self.tokens, strict=True)
         ]
         return F.interpolate(torch.stack(rows), self.grid, mode="bilinear", align_corners=False)
+
+
+def captions(words: Sequence[str], run: Run) -> dict[tuple[tuple[int, ...], ...], str]:
+    """Captions by token indices per sample: each phrase, or those of its occurrences that regions take."""
+    rows: dict[tuple[tuple[int, ...], ...], str] = {}
+    regions = [place.region for places in run.places for place in places]
+    for phrase in words:
+        whole = tuple(run.model.prompts.find(prompt, phrase) for prompt in run.prompts)
+        taken = {region.occurrence for region in regions if region.words == phrase} or {None}
+        for occurrence in sorted(taken, key=lambda taken: -1 if taken is None else taken):
+            tokens = tuple(run.model.prompts.find(prompt, phrase, occurrence) for prompt in run.prompts)
+            caption = phrase if occurrence is None or tokens == whole else f"{phrase} ({occurrence + 1})"
+            rows.setdefault(tokens, caption)
+    return rows
 
 
 def heat_map(image: UInt8[np.ndarray, "H W 3"], heat: Float[Tensor, "h w"]) -> UInt8[np.ndarray, "H W 3"]:

@@ -6,18 +6,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 
 import torch
-from jaxtyping import Bool, Float
+from jaxtyping import Float
 from torch import Tensor
 
-from .base import Guidance, Member, Run
-from .checks import share
-from .edits import ColumnEdit, spread
-from .layers import Layers, choose
-from .regions import marked
-from .targets import Targets
+from ..diffusion.schedule import Step
+from .base import Guidance, Hooks, Run
+from .layers import Layers
+from .parameters import share
+from .regions import Place, marked, spread
 
 
 def swap_attention(
@@ -31,19 +29,9 @@ def swap_attention(
     A word of several regions gets the largest of their values. `renormalize` scales the other columns so that rows sum
     to one.
     """
-    tokens, device = probabilities.shape[-1], probabilities.device
-    constant = spread(masks.to(probabilities), probabilities.new_ones(len(words)), words, tokens)
-    return replace_columns(probabilities[None], constant[None], marked(words, tokens, device)[None], renormalize)[0]
-
-
-def replace_columns(
-    probabilities: Float[Tensor, "b heads h w tokens"],
-    constant: Float[Tensor, "b h w tokens"],
-    targets: Bool[Tensor, "b tokens"],
-    renormalize: bool,
-) -> Float[Tensor, "b heads h w tokens"]:
-    """`swap_attention` of a batch."""
-    constant, targets = constant[:, None], targets[:, None, None, None]
+    tokens = probabilities.shape[-1]
+    constant = spread(masks.to(probabilities), words, tokens)
+    targets = marked(words, tokens, probabilities.device)
     if not renormalize:
         return torch.where(targets, constant, probabilities)
     total = constant.sum(dim=-1, keepdim=True)
@@ -53,7 +41,7 @@ def replace_columns(
 
 
 @dataclass(frozen=True)
-class AttentionSwapping(Guidance):
+class AttentionSwapping(Guidance, name="attention-swapping"):
     """Masked-attention swapping.
 
     Args:
@@ -62,16 +50,17 @@ class AttentionSwapping(Guidance):
         layers: "all", or depths and names of cross-attention layers.
     """
 
-    fraction: float = 0.3
+    fraction: float = share(0.3)
     renormalize: bool = False
     layers: Layers = "all"
 
-    def __post_init__(self) -> None:
-        share(self, "fraction", self.fraction)
+    def hooks(self, run: Run) -> Hooks[AttentionSwapping] | None:
+        return Swapping(self, run, self.layers) if run.guides(self.fraction) else None
 
-    def member(self, run: Run) -> Member | None:
-        targets = Targets(run, self.fraction)
-        if targets.idle:
-            return None
-        layers = frozenset(layer.name for layer in choose(run.model, self.layers))
-        return ColumnEdit(targets, layers, partial(replace_columns, renormalize=self.renormalize))
+
+class Swapping(Hooks[AttentionSwapping]):
+    def probabilities(
+        self, probabilities: Tensor, places: Sequence[Place], step: Step
+    ) -> Float[Tensor, "heads h w tokens"]:
+        masks = self.masks(places, probabilities.shape[1:3]) * self.weights(places)[:, None, None]
+        return swap_attention(probabilities, masks, [place.tokens for place in places], self.method.renormalize)

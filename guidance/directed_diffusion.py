@@ -12,18 +12,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from types import MappingProxyType
 
 import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from .base import Guidance, Member, Run
-from .checks import number, share
-from .edits import ColumnEdit, spread
-from .layers import Layers, choose
-from .regions import Place, marked
-from .targets import Targets
+from ..diffusion.schedule import Step
+from .base import Guidance, Hooks, Run
+from .layers import Layers
+from .parameters import number, share
+from .regions import Place, marked, spread
 
 
 def direct_attention(
@@ -38,18 +37,8 @@ def direct_attention(
     A region's strength is shared by its words. A word of several regions gets the largest of their Gaussians.
     """
     tokens = probabilities.shape[-1]
-    gain = spread(gaussians(masks).to(probabilities), strength.to(probabilities), words, tokens)
-    return lift(probabilities[None], gain[None], marked(words, tokens, probabilities.device)[None], factor)[0]
-
-
-def lift(
-    probabilities: Float[Tensor, "b heads h w tokens"],
-    gain: Float[Tensor, "b h w tokens"],
-    targets: Bool[Tensor, "b tokens"],
-    factor: float,
-) -> Float[Tensor, "b heads h w tokens"]:
-    """`direct_attention` of a batch."""
-    gain, targets = gain[:, None], targets[:, None, None, None]
+    gain = spread(gaussians(masks).to(probabilities) * strength.to(probabilities)[:, None, None], words, tokens)
+    targets = marked(words, tokens, probabilities.device)
     return torch.where(targets & (gain == 0), factor * probabilities, probabilities + gain)
 
 
@@ -69,7 +58,7 @@ def side(held: Bool[Tensor, "regions n"]) -> Float[Tensor, "regions n"]:
 
 
 @dataclass(frozen=True)
-class DirectedDiffusion(Guidance):
+class DirectedDiffusion(Guidance, name="directed-diffusion"):
     """Directed diffusion.
 
     Args:
@@ -81,47 +70,39 @@ class DirectedDiffusion(Guidance):
         layers: "all", or depths and names of cross-attention layers.
     """
 
-    strength: float = 1.0
-    factor: float = 0.01
-    fraction: float = 0.2
-    trailing: int | None = None
+    strength: float = number(1.0, 0)
+    factor: float = share(0.01)
+    fraction: float = share(0.2)
+    trailing: int | None = number(None, 0)
     layers: Layers = "all"
 
-    def __post_init__(self) -> None:
-        number(self, "strength", self.strength, 0)
-        share(self, "factor", self.factor)
-        share(self, "fraction", self.fraction)
-        if self.trailing is not None:
-            number(self, "trailing", self.trailing, 0)
+    paper = MappingProxyType({"trailing": 10})
 
-    def member(self, run: Run) -> Member | None:
-        targets = Targets(run, self.fraction)
-        if self.strength == 0 or targets.idle:
-            return None
-        layers = frozenset(layer.name for layer in choose(run.model, self.layers))
-        count = run.resolve(self.trailing, "directed-diffusion", "trailing", 10)
-        trailing = {
-            id(place): _trailing(run, prompt, count)
+    def hooks(self, run: Run) -> Hooks[DirectedDiffusion] | None:
+        return Directing(self, run, self.layers) if self.strength and run.guides(self.fraction) else None
+
+
+class Directing(Hooks[DirectedDiffusion]):
+    def __init__(self, method: DirectedDiffusion, run: Run, layers: Layers) -> None:
+        super().__init__(method, run, layers)
+        self.words = {
+            place: place.tokens + self._trailing(prompt)
             for prompt, places in zip(run.prompts, run.places, strict=True)
             for place in places
         }
-        return _Member(targets, layers, partial(lift, factor=self.factor), self.strength, trailing)
 
+    def _trailing(self, prompt: str) -> tuple[int, ...]:
+        """The first tokens behind the prompt's words: the end mark and padding."""
+        prompts, count = self.run.model.prompts, self.method.trailing
+        assert count is not None
+        first = min(len(prompts.pieces(prompt)), prompts.limit) + 1
+        return tuple(range(first, min(first + count, prompts.limit + 2)))
 
-def _trailing(run: Run, prompt: str, count: int) -> tuple[int, ...]:
-    """The first tokens behind the prompt's words: the end mark and padding."""
-    first = min(len(run.model.prompts.pieces(prompt)), run.model.prompts.limit) + 1
-    return tuple(range(first, min(first + count, run.model.prompts.limit + 2)))
-
-
-@dataclass(frozen=True)
-class _Member(ColumnEdit):
-    strength: float
-    trailing: dict[int, tuple[int, ...]]
-
-    def words(self, places: Sequence[Place]) -> list[tuple[int, ...]]:
-        return [place.tokens + self.trailing[id(place)] for place in places]
-
-    def shapes(self, places: Sequence[Place], grid: tuple[int, int]) -> Float[Tensor, "r h w"]:
-        masks = self.targets.masks(places, grid, binary=True)
-        return self.strength * gaussians(masks > 0).to(masks)
+    def probabilities(
+        self, probabilities: Tensor, places: Sequence[Place], step: Step
+    ) -> Float[Tensor, "heads h w tokens"]:
+        masks = self.masks(places, probabilities.shape[1:3], binary=True) > 0
+        strength = self.method.strength * self.weights(places)
+        return direct_attention(
+            probabilities, masks, [self.words[place] for place in places], strength, self.method.factor
+        )

@@ -9,20 +9,19 @@ small regions, and an object for each of several regions.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..diffusion.attention import Layer, Maps
-from ..diffusion.denoiser import Denoiser, Loss, Request
+from ..diffusion.denoiser import Denoiser, Request
 from ..diffusion.schedule import Step
-from .base import Guidance, Member, Run
-from .checks import choice, number, share
-from .layers import Layers, choose
+from .base import Advice, Guidance, Hooks, Run
+from .layers import Layers
+from .parameters import choice, number, share
 from .regions import Place, membership
-from .targets import Targets
 from .zest import unit
 
 REFERENCE = 44.0625
@@ -41,50 +40,42 @@ def masked_attention_loss(
     masks: Float[Tensor, "regions H W"],
     words: Sequence[Sequence[int]],
     balance: float = 0.5,
+    weights: Float[Tensor, " regions"] | None = None,
+    boosts: Float[Tensor, " regions"] | None = None,
+    instances: bool = False,
 ) -> Float[Tensor, ""]:
     """Eq. 2: minus the words' attention inside their regions, plus `balance` times that outside, summed.
+
+    With `instances`, what the regions have inside enters as area times the geometric mean of their mean attention
+    (weighted by area). Its gradient is that of the sum where all regions have the same, and pulls harder on the poorer
+    ones where they have not, so no region starves another. And a word that regions share is not driven out of any.
 
     Args:
         maps: attention probabilities, one tensor per layer.
         masks: in [0, 1], at any size.
         words: one list of token indices per region.
         balance: the paper's lambda.
+        weights: of the regions; default 1 each.
+        boosts: of what is inside each region; default 1 each.
     """
+    ones = maps[0].new_ones(len(masks))
+    weights, boosts = ones if weights is None else weights, ones if boosts is None else boosts
     total = maps[0].new_zeros(())
     for layer in maps:
         cells = membership(masks, (layer.shape[1], layer.shape[2])).to(layer)
-        for cell, tokens in zip(cells, words, strict=True):
-            attention = layer[..., list(tokens)].sum(dim=(0, -1))
-            total = total - (cell * attention).sum() + balance * ((1 - cell) * attention).sum()
-    return total
-
-
-def regions_loss(
-    layer: Float[Tensor, "heads h w tokens"],
-    masks: Float[Tensor, "regions h w"],
-    words: Sequence[Sequence[int]],
-    balance: float,
-    weights: Float[Tensor, " regions"],
-    boosts: Float[Tensor, " regions"],
-    instances: bool,
-) -> Float[Tensor, ""]:
-    """Eq. 2 on one layer, with weights per region and a boost of what is inside.
-
-    With `instances`, what the regions have inside enters as area times the geometric mean of their mean attention
-    (weighted by area). Its gradient is that of the sum where all regions have the same, and pulls harder on the poorer
-    ones where they have not, so no region starves another. And a word that regions share is not driven out of any.
-    """
-    attention = torch.stack([layer[..., list(tokens)].sum(dim=(0, -1)) for tokens in words])
-    inside = (masks * attention).sum(dim=(1, 2))
-    if not instances:
-        outside = ((1 - masks) * attention).sum(dim=(1, 2))
-        return (weights * (balance * outside - boosts * inside)).sum()
-    areas = masks.sum(dim=(1, 2))
-    means, shares = (inside / areas).clamp(min=1e-8), areas * weights * boosts
-    total = -shares.sum() * (shares / shares.sum() * means.log()).sum().exp()
-    for group in sharing(words):
-        outside = ((1 - masks[group].amax(dim=0)) * attention[group]).sum(dim=(1, 2))
-        total = total + balance * (weights[group] * outside).sum() / len(group)
+        attention = torch.stack([layer[..., list(tokens)].sum(dim=(0, -1)) for tokens in words])
+        inside = (cells * attention).sum(dim=(1, 2))
+        if not instances:
+            outside = ((1 - cells) * attention).sum(dim=(1, 2))
+            total = total + (weights * (balance * outside - boosts * inside)).sum()
+            continue
+        areas = cells.sum(dim=(1, 2))
+        means, shares = (inside / areas).clamp(min=1e-8), areas * weights * boosts
+        shared = -shares.sum() * (shares / shares.sum() * means.log()).sum().exp()
+        for group in sharing(words):
+            outside = ((1 - cells[group].amax(dim=0)) * attention[group]).sum(dim=(1, 2))
+            shared = shared + balance * (weights[group] * outside).sum() / len(group)
+        total = total + shared
     return total
 
 
@@ -109,7 +100,7 @@ def unit_by_region(
 
 
 @dataclass(frozen=True)
-class MaskedAttention(Guidance):
+class MaskedAttention(Guidance, name="masked-attention"):
     """Masked-attention guidance.
 
     Args:
@@ -130,104 +121,77 @@ class MaskedAttention(Guidance):
             region), and a word that regions share is not driven out of any; False is the paper.
     """
 
-    alpha: float | None = None
-    balance: float = 0.5
-    fraction: float = 0.3
-    normalize: str | None = None
+    alpha: float | None = number(None, 0)
+    balance: float = number(0.5, 0)
+    fraction: float = share(0.3)
+    normalize: str | None = choice(None, "scale-free", "none", "unit")
     layers: Layers | None = None
-    every: int = 1
-    area: float = 0.5
+    every: int = number(1, 1)
+    area: float = share(0.5)
     instances: bool = True
 
-    def __post_init__(self) -> None:
-        if self.alpha is not None:
-            number(self, "alpha", self.alpha, 0)
-        number(self, "balance", self.balance, 0)
-        share(self, "fraction", self.fraction)
-        if self.normalize is not None:
-            choice(self, "normalize", self.normalize, ("scale-free", "none", "unit"))
-        number(self, "every", self.every, 1)
-        share(self, "area", self.area)
+    paper = MappingProxyType({"normalize": "scale-free", "layers": "all"})
 
-    def member(self, run: Run) -> Member | None:
-        targets = Targets(run, self.fraction)
-        if self.alpha == 0 or targets.idle:
-            return None
-        layers = choose(run.model, run.resolve(self.layers, "masked-attention", "layers", "all"))
-        advised = run.resolve(None, "masked-attention", "normalize", "scale-free")
-        normalize = self.normalize or advised
-        defaults = (UNIT_ALPHA, UNIT_ALPHA_EDITING) if normalize == "unit" else (ALPHA, ALPHA_EDITING)
-        fallback = defaults[run.editing]
-        # The model's advice on alpha is meant for its own kind of step.
-        given = fallback if self.alpha is None and normalize != advised else self.alpha
-        alpha = run.resolve(given, "masked-attention", "alpha_editing" if run.editing else "alpha", fallback)
-        return _Member(self, run, targets, layers, normalize, alpha)
+    def advised(self, advice: Advice, editing: bool = False) -> MaskedAttention:
+        """Alpha, too: `alpha` or `alpha_editing` of the advice, which is meant for the kind of step advised there."""
+        own = {**self.paper, **advice.get(self.name, {})}
+        kind = self.normalize or own["normalize"]
+        usual = (UNIT_ALPHA, UNIT_ALPHA_EDITING) if kind == "unit" else (ALPHA, ALPHA_EDITING)
+        told = own.get("alpha_editing" if editing else "alpha") if kind == own["normalize"] else None
+        alpha = (usual[editing] if told is None else told) if self.alpha is None else self.alpha
+        return replace(Guidance.advised(self, advice), alpha=alpha)
+
+    def hooks(self, run: Run) -> Hooks[MaskedAttention] | None:
+        return Masking(self, run, self.layers) if self.alpha and run.guides(self.fraction) else None
 
 
-@dataclass(frozen=True)
-class _Member(Member):
-    method: MaskedAttention
-    run: Run
-    targets: Targets
-    layers: tuple[Layer, ...]
-    normalize: str
-    alpha: float
+class Masking(Hooks[MaskedAttention]):
+    def loss(
+        self, maps: Sequence[Tensor], words: Sequence[Sequence[int]], places: Sequence[Place]
+    ) -> Float[Tensor, ""]:
+        method, weights, boosts = self.method, self.weights(places), self.boosts(places, self.method.area)
+        total = maps[0].new_zeros(())
+        for layer, attention in zip(self.layers, maps, strict=True):
+            masks = self.masks(places, layer.grid(self.run.size))
+            total = total + masked_attention_loss(
+                [attention], masks, words, method.balance, weights, boosts, method.instances
+            )
+        return total
+
+    def request(self, step: Step) -> Request:
+        """Nothing: the gradient is taken from a forward of its own, before the one that predicts."""
+        return Request()
 
     def refine(self, latents: Tensor, step: Step, denoiser: Denoiser, request: Request) -> Float[Tensor, "b c h w"]:
-        active = self.targets.active(step)
+        """Eq. 3."""
+        active = self.active(step)
         if not any(active) or (step.index - self.run.schedule.first) % self.method.every:
             return latents
-        loss = Loss(
-            lambda maps, latents, output: torch.stack(
-                [self._sample(maps, sample, places) for sample, places in enumerate(active)]
-            ),
-            self.layers,
-            self.targets.columns,
-        )
-        gradient = denoiser.gradient(latents, step, loss, request)
-        if self.normalize == "unit":
+        gradient = denoiser.gradient(latents, step, self.losses(step), request)
+        if self.method.normalize == "unit":
             gradient = self.run.schedule.level(step.index)[1] * self._unit(gradient, active)
         return latents - self.length * gradient
 
     def _unit(self, gradient: Tensor, active: Sequence[Sequence[Place]]) -> Float[Tensor, "b c h w"]:
         if not self.method.instances:
             return unit(gradient)
+        pairs = zip(gradient, active, strict=True)
         return torch.stack(
             [
-                unit_by_region(sample, self.targets.masks(places, self.run.size), self.targets.weights(places))
-                if places
-                else sample
-                for sample, places in zip(gradient, active, strict=True)
+                unit_by_region(own, self.masks(places, self.run.size), self.weights(places)) if places else own
+                for own, places in pairs
             ]
         )
 
     @property
     def length(self) -> float:
         """Alpha for this run's number of steps, layers and size."""
-        length = self.alpha * self.method.every
-        if self.normalize == "none":
+        assert self.method.alpha is not None
+        length = self.method.alpha * self.method.every
+        if self.method.normalize == "none":
             return length
         length *= 50 / self.run.schedule.count
-        if self.normalize == "unit":
+        if self.method.normalize == "unit":
             return length
         cells = sum(layer.heads * layer.grid(self.run.size)[0] * layer.grid(self.run.size)[1] for layer in self.layers)
         return length * REFERENCE * self.run.size[0] * self.run.size[1] / cells
-
-    def _sample(self, maps: Maps, sample: int, places: Sequence[Place]) -> Float[Tensor, ""]:
-        total = next(iter(maps.layers.values())).new_zeros(())
-        if not places:
-            return total
-        words = [maps.positions(place.tokens) for place in places]
-        weights, boosts = self.targets.weights(places), self.targets.boosts(places, self.method.area)
-        for layer in self.layers:
-            masks = self.targets.masks(places, layer.grid(self.run.size))
-            total = total + regions_loss(
-                maps.layers[layer.name][sample],
-                masks,
-                words,
-                self.method.balance,
-                weights,
-                boosts,
-                self.method.instances,
-            )
-        return total

@@ -1,36 +1,54 @@
-"""Methods by name."""
+"""All methods by name, those of plugins, too; and guidance as names and parameters, there and back."""
 
 from __future__ import annotations
 
 import difflib
+import warnings
 from collections.abc import Iterable
-from dataclasses import fields
+from dataclasses import dataclass, fields
+from importlib.metadata import entry_points
 from typing import Any
 
 from ..errors import UsageError
-from .attention_swapping import AttentionSwapping
-from .base import Guidance
-from .chain import Chain
-from .directed_diffusion import DirectedDiffusion
-from .masked_attention import MaskedAttention
-from .multidiffusion import MultiDiffusion
-from .paint_with_words import PaintWithWords
-from .segmenter import SegmenterGuidance
-from .zest import Zest
+from . import attention_swapping as attention_swapping
+from . import directed_diffusion as directed_diffusion
+from . import masked_attention as masked_attention
+from . import multidiffusion as multidiffusion
+from . import paint_with_words as paint_with_words
+from . import segmenter as segmenter
+from . import zest as zest
+from .base import Chain, Guidance, members
+from .written import HOW, Written
 
-METHODS: dict[str, type[Guidance]] = {
-    "plain": Guidance,
-    "masked-attention": MaskedAttention,
-    "attention-swapping": AttentionSwapping,
-    "zest": Zest,
-    "paint-with-words": PaintWithWords,
-    "directed-diffusion": DirectedDiffusion,
-    "multidiffusion": MultiDiffusion,
-    "segmenter": SegmenterGuidance,
-}
+METHODS: dict[str, type[Guidance]] = Guidance.registered
+"""Every method registers itself when its file is imported."""
 
-WRITTEN = "write zest:fraction=0.3:strength=1+paint-with-words, or in Python method('zest', fraction=0.3, strength=1)"
-"""How methods and their parameters are said."""
+for _plugin in entry_points(group="inlay.guidance"):
+    try:
+        _plugin.load()
+    except Exception as error:  # a stranger's code: the other methods must not fall with it
+        warnings.warn(f"The guidance plugin {_plugin.name} cannot be loaded: {error}", stacklevel=1)
+
+
+def made(methods: Written) -> Guidance:
+    """The guidance of names and parameters: plain for none, a `Chain` for several.
+
+    Raises:
+        UsageError: an unknown method or parameter, or a value that it cannot have.
+    """
+    values = tuple(_made(name, parameters) for name, parameters in methods)
+    return values[0] if len(values) == 1 else Chain(values) if values else Guidance()
+
+
+def _made(name: str, parameters: dict[str, Any]) -> Guidance:
+    if not name or {":", "="} & set(name):
+        raise UsageError(f"There is no method {name!r}; {HOW}.")
+    if name not in METHODS:
+        raise UsageError(f"There is no method {name!r}{near(name, METHODS)}")
+    known = parameters_of(name)
+    if unknown := [parameter for parameter in parameters if parameter not in known]:
+        raise UsageError(f"{name} has no parameter {unknown[0]!r}{near(unknown[0], known)}")
+    return METHODS[name](**{key: tuple(value) if isinstance(value, list) else value for key, value in parameters.items()})
 
 
 def method(name: str, **parameters: Any) -> Guidance:
@@ -45,17 +63,11 @@ def method(name: str, **parameters: Any) -> Guidance:
         UsageError: an unknown method or parameter, or a value that it cannot have.
     """
     names = [part.strip() for part in name.split("+")]
-    for part in names:
-        if not part or {":", "="} & set(part):
-            raise UsageError(f"There is no method {part!r}; {WRITTEN}.")
-        if part not in METHODS:
-            raise UsageError(f"There is no method {part!r}{near(part, METHODS)}")
+    made(tuple((part, {}) for part in names))  # refuses unknown names first
     own: list[dict[str, Any]] = [{} for _ in names]
     for parameter, value in parameters.items():
         target, _, bare = (part.strip() for part in parameter.rpartition("."))
         value = value.strip() if isinstance(value, str) else value
-        if isinstance(value, str) and "=" in value:
-            raise UsageError(f"The {bare} of {name} cannot be {value!r}; {WRITTEN}.")
         takers = [
             values
             for part, values in zip(names, own, strict=True)
@@ -66,8 +78,45 @@ def method(name: str, **parameters: Any) -> Guidance:
             raise UsageError(f"{name} has no parameter {parameter!r}{near(bare, known)}")
         for values in takers:
             values[bare] = value
-    made = [METHODS[part](**values) for part, values in zip(names, own, strict=True)]
-    return made[0] if len(made) == 1 else Chain(tuple(made))
+    return made(tuple(zip(names, own, strict=True)))
+
+
+@dataclass(frozen=True)
+class Described:
+    """Guidance as a record keeps it."""
+
+    methods: Written
+    """What `made` takes."""
+    lost: tuple[str, ...] = ()
+    """What no record can hold, such as a network, so that `made` gives another guidance; empty if it gives the same."""
+
+
+def described(guidance: Guidance) -> Described:
+    """A guidance value as names and the parameters that differ from their defaults."""
+    methods: list[tuple[str, dict[str, Any]]] = []
+    lost: list[str] = []
+    for one in members(guidance):
+        if type(one) is Guidance:
+            continue  # plain: it adds nothing
+        if METHODS.get(one.name) is not type(one):
+            lost.append(one.name)
+        changed = {
+            field.name: value
+            for field in fields(one)
+            if (value := getattr(one, field.name)) is not field.default and value != field.default
+        }
+        methods.append((one.name, {name: value if is_plain(value) else repr(value) for name, value in changed.items()}))
+        lost += [f"the {name} of {one.name}" for name, value in changed.items() if not is_plain(value)]
+    return Described(tuple(methods), tuple(lost))
+
+
+def is_plain(value: Any) -> bool:
+    """Whether JSON holds a value: numbers, text, and lists and maps of them."""
+    if isinstance(value, dict):
+        return all(isinstance(key, str) and is_plain(item) for key, item in value.items())
+    if isinstance(value, list | tuple):
+        return all(map(is_plain, value))
+    return value is None or isinstance(value, int | float | str)
 
 
 def parameters_of(name: str) -> list[str]:

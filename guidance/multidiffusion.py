@@ -16,10 +16,9 @@ from torch import Tensor
 from ..diffusion.denoiser import Denoiser, Prediction, Request, finite, gaussian
 from ..diffusion.schedule import Step
 from ..diffusion.text import Embedding
-from .base import Guidance, Member, Run
-from .checks import share
+from .base import Guidance, Hooks, Run
+from .parameters import share
 from .regions import Place
-from .targets import Targets
 
 COLOURS = (
     (-0.6, -0.6, -0.6),
@@ -33,7 +32,7 @@ COLOURS = (
 
 
 @dataclass(frozen=True)
-class MultiDiffusion(Guidance):
+class MultiDiffusion(Guidance, name="multidiffusion"):
     """MultiDiffusion.
 
     Args:
@@ -42,44 +41,39 @@ class MultiDiffusion(Guidance):
         fraction: share of the steps in which regions are predicted apart.
     """
 
-    bootstrap: float = 0.2
-    fraction: float = 1.0
+    bootstrap: float = share(0.2)
+    fraction: float = share(1.0)
 
-    def __post_init__(self) -> None:
-        share(self, "bootstrap", self.bootstrap)
-        share(self, "fraction", self.fraction)
-
-    def member(self, run: Run) -> Member | None:
-        targets = Targets(run, self.fraction)
-        return None if targets.idle else _Member(self, run, targets)
+    def hooks(self, run: Run) -> Hooks[MultiDiffusion] | None:
+        return Fusing(self, run) if run.guides(self.fraction) else None
 
 
-class _Member(Member):
+class Fusing(Hooks[MultiDiffusion]):
     predicts = True
 
-    def __init__(self, method: MultiDiffusion, run: Run, targets: Targets) -> None:
-        self.method, self.run, self.targets = method, run, targets
+    def __init__(self, method: MultiDiffusion, run: Run) -> None:
+        super().__init__(method, run)
         self.slots = max(len(places) for places in run.places)
         texts = [
             [own_prompt(run, prompt, places[slot]) if slot < len(places) else prompt for slot in range(self.slots)]
             for prompt, places in zip(run.prompts, run.places, strict=True)
         ]
         self.embeddings = [run.model.prompts.encode([own[slot] for own in texts]) for slot in range(self.slots)]
-        self.masks = torch.zeros(self.slots, len(run.places), 1, *run.size, device=run.model.device)
-        self.masks = self.masks.to(run.model.working_dtype)
-        self.counts = torch.ones_like(self.masks[..., :1, :1])
+        self.shapes = self.like.new_zeros(self.slots, len(run.places), 1, *run.size)
+        self.counts = torch.ones_like(self.shapes[..., :1, :1])
         for sample, places in enumerate(run.places):
-            self.masks[: len(places), sample, 0] = targets.masks(places, run.size)
-            self.counts[: len(places), sample, 0, 0, 0] = targets.weights(places)
+            if places:
+                self.shapes[: len(places), sample, 0] = self.masks(places, run.size)
+                self.counts[: len(places), sample, 0, 0, 0] = self.weights(places)
         if round(method.bootstrap * len(run.steps)):
             self.backgrounds = constant_backgrounds(run)
             self.noise = gaussian(self.backgrounds.shape[1:], run.generators, self.backgrounds)
 
     def predict(self, latents: Tensor, step: Step, denoiser: Denoiser, request: Request) -> Prediction:
-        active = self.targets.active(step)
+        active = self.active(step)
         if not any(active):
             return denoiser.predict(latents, step, request)
-        weights = self._weights(active)
+        weights = self._shares(active)
         sources = self._sources(latents, step)
         apart = request != Request()  # edits and losses are about the whole prompt: it then runs by itself
         whole = denoiser.predict(latents, step, request) if apart else None
@@ -112,15 +106,15 @@ class _Member(Member):
         picks = [int(torch.randint(len(COLOURS), (), generator=source)) for source in self.run.generators]
         signal, noise = self.run.schedule.level(step.index)
         around = signal * self.backgrounds[picks] + noise * self.noise
-        return [mask * latents + (1 - mask) * around for mask in self.masks]
+        return [mask * latents + (1 - mask) * around for mask in self.shapes]
 
-    def _weights(self, active: tuple[tuple[Place, ...], ...]) -> Float[Tensor, "slots b 1 h w"]:
+    def _shares(self, active: tuple[tuple[Place, ...], ...]) -> Float[Tensor, "slots b 1 h w"]:
         """How much the whole prompt (first) and each slot count per cell; a resting region leaves its place to it."""
-        guided = {id(place) for places in active for place in places}
-        shown = self.masks.clone()
+        guided = {place for places in active for place in places}
+        shown = self.shapes.clone()
         for sample, places in enumerate(self.run.places):
             for slot, place in enumerate(places):
-                shown[slot, sample] *= id(place) in guided
+                shown[slot, sample] *= place in guided
         rest = (1 - shown.sum(dim=0)).clamp(min=0)
         return torch.cat([rest[None], shown * self.counts])
 

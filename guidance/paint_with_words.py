@@ -7,19 +7,16 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
+from types import MappingProxyType
 
 from jaxtyping import Float
 from torch import Tensor
 
-from ..diffusion.attention import Layer
-from ..diffusion.denoiser import Request
-from ..diffusion.schedule import Schedule, Step
-from .base import Guidance, Member, Run
-from .checks import number, share
-from .layers import Layers, choose
+from ..diffusion.schedule import Step
+from .base import Guidance, Hooks, Run
+from .layers import Layers
+from .parameters import number, share
 from .regions import Place, assign
-from .targets import Targets
 
 
 def paint_scores(
@@ -32,18 +29,11 @@ def paint_scores(
 
     `weight` is w' log(1 + sigma). The maximum carries no gradient. Where regions overlap the larger mask counts.
     """
-    return raise_scores(scores[None], assign(masks.to(scores), words, scores.shape[-1])[None], weight)[0]
-
-
-def raise_scores(
-    scores: Float[Tensor, "b heads h w tokens"], assigned: Float[Tensor, "b h w tokens"], weight: float
-) -> Float[Tensor, "b heads h w tokens"]:
-    """`paint_scores` of a batch; the maximum is each sample's own."""
-    return scores + weight * scores.detach().amax(dim=(1, 2, 3, 4), keepdim=True) * assigned[:, None]
+    return scores + weight * scores.detach().amax() * assign(masks.to(scores), words, scores.shape[-1])
 
 
 @dataclass(frozen=True)
-class PaintWithWords(Guidance):
+class PaintWithWords(Guidance, name="paint-with-words"):
     """Paint-with-words.
 
     Args:
@@ -55,55 +45,22 @@ class PaintWithWords(Guidance):
             (0.25 / share of the picture) ** area times as much.
     """
 
-    strength: float | None = None
-    fraction: float = 1.0
+    strength: float | None = number(None, 0)
+    fraction: float = share(1.0)
     layers: Layers = "all"
-    area: float = 0.0
+    area: float = share(0.0)
 
-    def __post_init__(self) -> None:
-        if self.strength is not None:
-            number(self, "strength", self.strength, 0)
-        share(self, "fraction", self.fraction)
-        share(self, "area", self.area)
+    paper = MappingProxyType({"strength": 0.3})
 
-    def member(self, run: Run) -> Member | None:
-        targets = Targets(run, self.fraction)
-        if self.strength == 0 or targets.idle:
-            return None
-        layers = frozenset(layer.name for layer in choose(run.model, self.layers))
-        strength = run.resolve(self.strength, "paint-with-words", "strength", 0.3)
-        return _Member(self, run.schedule, targets, layers, strength)
+    def hooks(self, run: Run) -> Hooks[PaintWithWords] | None:
+        return Painting(self, run, self.layers) if self.strength and run.guides(self.fraction) else None
 
 
-@dataclass(frozen=True)
-class _Member(Member):
-    method: PaintWithWords
-    schedule: Schedule
-    targets: Targets
-    layers: frozenset[str]
-    strength: float
-
-    def request(self, step: Step) -> Request:
-        active = self.targets.active(step)
-        if not any(active):
-            return Request()
-        signal, noise = self.schedule.level(step.index)
-        weight = self.strength * math.log1p(noise / signal)
-        return Request(scores=(partial(self._edit, active, weight),))
-
-    def _edit(
-        self,
-        active: Sequence[Sequence[Place]],
-        weight: float,
-        scores: Float[Tensor, "b heads h w tokens"],
-        layer: Layer,
-    ) -> Float[Tensor, "b heads h w tokens"]:
-        if layer.name not in self.layers:
-            return scores
-        grid, tokens = (scores.shape[2], scores.shape[3]), scores.shape[-1]
-        return raise_scores(scores, self.targets.per_sample(active, grid, partial(self._assigned, tokens)), weight)
-
-    def _assigned(self, tokens: int, places: Sequence[Place], grid: tuple[int, int]) -> Float[Tensor, "h w tokens"]:
-        heights = self.targets.weights(places) * self.targets.boosts(places, self.method.area)
-        masks = self.targets.masks(places, grid) * heights[:, None, None]
-        return assign(masks, [place.tokens for place in places], tokens)
+class Painting(Hooks[PaintWithWords]):
+    def scores(self, scores: Tensor, places: Sequence[Place], step: Step) -> Float[Tensor, "heads h w tokens"]:
+        signal, noise = self.run.schedule.level(step.index)
+        heights = self.weights(places) * self.boosts(places, self.method.area)
+        masks = self.masks(places, scores.shape[1:3]) * heights[:, None, None]
+        assert self.method.strength is not None
+        weight = self.method.strength * math.log1p(noise / signal)
+        return paint_scores(scores, masks, [place.tokens for place in places], weight)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from numbers import Integral, Real
 from typing import Any
 
@@ -16,6 +17,9 @@ from torch import Tensor
 
 from ..diffusion.text import Prompts
 from ..errors import UsageError
+
+AREA = 0.25
+"""Share of the picture from which on a region needs no help by its area."""
 
 
 @dataclass(frozen=True)
@@ -97,13 +101,22 @@ class Region:
         return self.words if isinstance(self.words, str) else prompts.words(prompt, self.tokens(prompts, prompt))
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Place:
-    """A region bound to a run: its mask over the canvas and its token indices."""
+    """A region bound to a run: its mask over the canvas and its token indices. Equal to itself alone, it is a key."""
 
     mask: Float[Tensor, "H W"]
     tokens: tuple[int, ...]
     region: Region
+
+    @cached_property
+    def covered(self) -> float:
+        """Its share of the picture, at least one pixel."""
+        return max(float((self.mask >= 0.5).float().mean()), 1 / self.mask.numel())
+
+    def boost(self, area: float) -> float:
+        """Help for a small region: (`AREA` / covered) ** area, at least 1."""
+        return max(1.0, AREA / self.covered) ** area
 
 
 def bind(regions: Sequence[Region], prompts: Prompts, prompt: str) -> tuple[Place, ...]:
@@ -111,8 +124,24 @@ def bind(regions: Sequence[Region], prompts: Prompts, prompt: str) -> tuple[Plac
     return tuple(Place(region.tensor(), region.tokens(prompts, prompt), region) for region in regions)
 
 
+def check_aspect(place: Place, size: tuple[int, int]) -> None:
+    """Refuse a mask that, brought to the latents' grid, would be stretched by more than a cell.
+
+    Raises:
+        UsageError: it would.
+    """
+    (height, width), (rows, columns) = place.mask.shape, size
+    if abs(height * columns / width - rows) > 1 and abs(width * rows / height - columns) > 1:
+        raise UsageError(
+            f"The mask of region {place.region.words!r} is {width} x {height}, of another shape than the picture, "
+            f"whose latents are {columns} x {rows}; draw it on a canvas of the picture's shape."
+        )
+
+
 def on_grid(masks: Float[Tensor, "r H W"], grid: tuple[int, int]) -> Float[Tensor, "r h w"]:
     """Masks on a layer's grid by area averaging (also where the grid does not divide the mask)."""
+    if masks.shape[1:] == grid:
+        return masks
     return area_matrix(masks.shape[1], grid[0]).to(masks) @ masks @ area_matrix(masks.shape[2], grid[1]).to(masks).T
 
 
@@ -144,6 +173,14 @@ def membership(masks: Float[Tensor, "r H W"], grid: tuple[int, int]) -> Float[Te
     peak, most = masks.amax(dim=(1, 2)), pooled.amax(dim=(1, 2))
     raised = pooled * torch.where(most < 0.5 * peak, peak / most, torch.ones_like(most))[:, None, None]
     return torch.where(binary[:, None, None], as_set(pooled).to(pooled), raised)
+
+
+def spread(
+    shapes: Float[Tensor, "r h w"], words: Sequence[Sequence[int]], tokens: int
+) -> Float[Tensor, "h w tokens"]:
+    """`assign` with each region's value shared by its words."""
+    counts = torch.tensor([len(set(own)) for own in words], device=shapes.device)
+    return assign(shapes * (1 / counts)[:, None, None], words, tokens)
 
 
 def assign(masks: Float[Tensor, "r h w"], words: Sequence[Sequence[int]], tokens: int) -> Float[Tensor, "h w tokens"]:

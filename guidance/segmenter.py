@@ -15,17 +15,16 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..diffusion.attention import Maps
-from ..diffusion.denoiser import Denoiser, Loss, Request
+from ..diffusion.denoiser import Loss, Request
 from ..diffusion.schedule import Step
 from ..errors import UsageError
-from .base import Guidance, Member, Run
-from .checks import number, share
+from .base import Guidance, Hooks, Run
+from .parameters import number, share
 from .regions import Place
-from .targets import Targets
 
 
 @dataclass(frozen=True)
-class SegmenterGuidance(Guidance):
+class SegmenterGuidance(Guidance, name="segmenter"):
     """Guidance by the gradient of a segmentation network's cross-entropy on the decoded estimate of x0.
 
     Args:
@@ -41,83 +40,68 @@ class SegmenterGuidance(Guidance):
     network: Any = None
     classes: Mapping[str, int] | None = None
     background: int | None = None
-    scale: float = 3.0
-    fraction: float = 0.5
+    scale: float = number(3.0, 0)
+    fraction: float = share(0.5)
 
-    def __post_init__(self) -> None:
-        number(self, "scale", self.scale, 0)
-        share(self, "fraction", self.fraction)
+    def hooks(self, run: Run) -> Hooks[SegmenterGuidance] | None:
+        return Classifying(self, run) if self.scale and run.guides(self.fraction) else None
 
-    def member(self, run: Run) -> Member | None:
-        targets = Targets(run, self.fraction)
-        if self.scale == 0 or targets.idle:
-            return None
-        network = self.network
+
+class Classifying(Hooks[SegmenterGuidance]):
+    def __init__(self, method: SegmenterGuidance, run: Run) -> None:
+        super().__init__(method, run)
+        network, classes = method.network, method.classes
         if network is None:
             from ..toybox.segmenter import load_segmenter
 
             network = load_segmenter("guide")
-        classes = self.classes
-        if classes is None and self.network is None:
+        if classes is None and method.network is None:
             from ..toybox.vocabulary import shipped
 
             nouns = shipped()["nouns"].values()
             classes = {form: index + 1 for index, forms in enumerate(nouns) for form in forms}
         elif classes is None:
             classes = {name: index for index, name in enumerate(network.classes)}
-        wanted = {
-            id(place): class_of(place.region.phrase(run.model.prompts, prompt), classes)
+        self.network = network.to(run.model.device).eval().requires_grad_(False)
+        self.wanted = {
+            place: class_of(place.region.phrase(run.model.prompts, prompt), classes)
             for prompt, places in zip(run.prompts, run.places, strict=True)
             for place in places
         }
-        return _Member(self, run, targets, network.to(run.model.device).eval().requires_grad_(False), wanted)
-
-
-@dataclass(frozen=True)
-class _Member(Member):
-    method: SegmenterGuidance
-    run: Run
-    targets: Targets
-    network: Any
-    wanted: dict[int, int]
 
     def request(self, step: Step) -> Request:
-        active = self.targets.active(step)
+        active = self.active(step)
         if not any(active):
             return Request()
 
         def loss(maps: Maps, latents: Tensor, output: Tensor | None) -> Float[Tensor, " b"]:
             assert output is not None
-            model = self.run.model
-            pixels = model.decode_with_grad(self.run.schedule.clean(latents, output, step))
+            pixels = self.run.model.decode_with_grad(self.run.schedule.clean(latents, output, step))
             weights = next(self.network.parameters())
             logits = self.network(((pixels + 1) / 2).clamp(0, 1).to(weights.dtype)).to(latents.dtype)
             pairs = zip(logits, active, strict=True)
-            return torch.stack([self._sample(rows, places) for rows, places in pairs])
+            return torch.stack([self._cross_entropy(own, places) for own, places in pairs])
 
         return Request(losses=(Loss(loss, needs_output=True),))
 
-    def adjust(
-        self, output: Tensor, gradient: Tensor, latents: Tensor, step: Step, denoiser: Denoiser
-    ) -> Float[Tensor, "b c h w"]:
+    def _cross_entropy(self, logits: Float[Tensor, "classes h w"], places: Sequence[Place]) -> Float[Tensor, ""]:
+        """Mean cross-entropy to the regions' classes, each region's pixels counting by its weight."""
+        if not places:
+            return logits.sum() * 0
+        masks = self.masks(places, logits.shape[1:]).to(logits)
+        target = torch.zeros_like(logits)
+        for mask, weight, place in zip(masks, self.weights(places).to(logits), places, strict=True):
+            target[self.wanted[place]] += weight * mask
+        if self.method.background is not None:
+            target[self.method.background] += 1 - masks.amax(dim=0)
+        return -(target * F.log_softmax(logits, dim=0)).sum() / target.sum()
+
+    def adjust(self, output: Tensor, gradient: Tensor, latents: Tensor, step: Step) -> Float[Tensor, "b c h w"]:
         """Eq. 1: the noise estimate minus sqrt(1 - alpha-bar) times the gradient of log p."""
         schedule = self.run.schedule
         noise = schedule.level(step.index)[1]
         epsilon = schedule.epsilon(latents, output, step) + noise * self.method.scale * gradient
         return schedule.from_epsilon(latents, epsilon, step)
-
-    def _sample(self, logits: Float[Tensor, "classes h w"], places: Sequence[Place]) -> Float[Tensor, ""]:
-        """Mean cross-entropy to the regions' classes, each region's pixels counting by its weight."""
-        if not places:
-            return logits.sum() * 0
-        masks = self.targets.masks(places, (logits.shape[1], logits.shape[2])).to(logits)
-        target = torch.zeros_like(logits)
-        for mask, weight, place in zip(masks, self.targets.weights(places).to(logits), places, strict=True):
-            target[self.wanted[id(place)]] += weight * mask
-        if self.method.background is not None:
-            target[self.method.background] += 1 - masks.amax(dim=0)
-        counts = target.sum()
-        return -(target * F.log_softmax(logits, dim=0)).sum() / counts
 
 
 def class_of(phrase: str, classes: Mapping[str, int]) -> int:

@@ -8,20 +8,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
-from ..diffusion.attention import Layer, Maps
-from ..diffusion.denoiser import Denoiser, Loss, Request
 from ..diffusion.schedule import Step
-from .base import Guidance, Member, Run
-from .checks import number, share
-from .layers import Layers, choose
+from .base import Guidance, Hooks, Run
+from .layers import Layers
+from .parameters import number, share
 from .regions import Place
-from .targets import Targets
 
 
 def zest_loss(
@@ -74,7 +72,7 @@ def unit(gradient: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
 
 
 @dataclass(frozen=True)
-class Zest(Guidance):
+class Zest(Guidance, name="zest"):
     """ZestGuide.
 
     Args:
@@ -86,60 +84,30 @@ class Zest(Guidance):
             (0.25 / share of the picture) ** area times.
     """
 
-    strength: float | None = None
-    fraction: float = 0.5
+    strength: float | None = number(None, 0)
+    fraction: float = share(0.5)
     layers: Layers | None = None
-    area: float = 0.0
+    area: float = share(0.0)
 
-    def __post_init__(self) -> None:
-        if self.strength is not None:
-            number(self, "strength", self.strength, 0)
-        share(self, "fraction", self.fraction)
-        share(self, "area", self.area)
+    paper = MappingProxyType({"strength": 1.0, "layers": (1, 2)})
 
-    def member(self, run: Run) -> Member | None:
-        targets = Targets(run, self.fraction)
-        if self.strength == 0 or targets.idle:
-            return None
-        layers = choose(run.model, run.resolve(self.layers, "zest", "layers", (1, 2)))
-        strength = run.resolve(self.strength, "zest", "strength", 1.0)
-        return _Member(self, run, targets, strength, layers, max(layer.grid(run.size) for layer in layers))
+    def hooks(self, run: Run) -> Hooks[Zest] | None:
+        return Segmenting(self, run, self.layers) if self.strength and run.guides(self.fraction) else None
 
 
-@dataclass(frozen=True)
-class _Member(Member):
-    method: Zest
-    run: Run
-    targets: Targets
-    strength: float
-    layers: tuple[Layer, ...]
-    grid: tuple[int, int]
-
-    def request(self, step: Step) -> Request:
-        active = self.targets.active(step)
-        if not any(active):
-            return Request()
-        loss = Loss(
-            lambda maps, latents, output: torch.stack(
-                [self._sample(maps, sample, places) for sample, places in enumerate(active)]
-            ),
-            self.layers,
-            self.targets.columns,
-        )
-        return Request(losses=(loss,))
-
-    def settle(self, latents: Tensor, gradient: Tensor, step: Step, denoiser: Denoiser) -> Float[Tensor, "b c h w"]:
-        """Eq. 5."""
-        return latents - self.strength * self.run.schedule.level(step.index)[1] * unit(gradient)
-
-    def _sample(self, maps: Maps, sample: int, places: Sequence[Place]) -> Float[Tensor, ""]:
-        layers = [maps.layers[layer.name][sample] for layer in self.layers]
-        if not places:
-            return layers[0].new_zeros(())
-        words = [maps.positions(place.tokens) for place in places]
+class Segmenting(Hooks[Zest]):
+    def loss(
+        self, maps: Sequence[Tensor], words: Sequence[Sequence[int]], places: Sequence[Place]
+    ) -> Float[Tensor, ""]:
+        grid = max(layer.grid(self.run.size) for layer in self.layers)
         return zest_loss(
-            estimate(layers, words, self.grid),
-            joined(self.targets.masks(places, self.grid, binary=True), words),
-            self.targets.weights(places),
-            self.targets.boosts(places, self.method.area),
+            estimate(maps, words, grid),
+            joined(self.masks(places, grid, binary=True), words),
+            self.weights(places),
+            self.boosts(places, self.method.area),
         )
+
+    def settle(self, latents: Tensor, gradient: Tensor, step: Step) -> Float[Tensor, "b c h w"]:
+        """Eq. 5."""
+        assert self.method.strength is not None
+        return latents - self.method.strength * self.run.schedule.level(step.index)[1] * unit(gradient)

@@ -26,7 +26,7 @@ from inlay.guidance.attention_pictures import (
 )
 from inlay.guidance.attention_swapping import AttentionSwapping
 from inlay.guidance.base import Guidance, Run
-from inlay.guidance.chain import Chain
+from inlay.guidance.base import Chain
 from inlay.guidance.masked_attention import MaskedAttention
 from inlay.guidance.regions import Region, bind
 from inlay.guidance.zest import Zest

@@ -366,13 +366,15 @@ def evaluate_edit(
 def measure(task: Literal["generate", "edit"], options: dict[str, Any]) -> None:
     """Run an evaluation and print where its report is."""
     from .evaluation import evaluate
+    from .guidance.methods import METHODS
+    from .guidance.written import between_commas
     from .jobs.perform import editor_for
 
     evaluate(
         task,
         options["dataset"],
         output=options["output"],
-        methods=[name for name in options["methods"].split(",") if name],
+        methods=between_commas(options["methods"], set(METHODS)),
         sweep=options["sweep"],
         folders={name: Path(folder) for name, folder in map(pair, options["images"] or ())},
         editor=editor_for(options["model"], parsed(Setup, options)) if options["methods"] or options["sweep"] else None,

@@ -32,8 +32,7 @@ from inlay.diffusion.model import Model
 from inlay.diffusion.schedule import Schedule
 from inlay.guidance.attention_pictures import RecordAttention
 from inlay.guidance.attention_swapping import AttentionSwapping
-from inlay.guidance.base import Guidance, Run
-from inlay.guidance.base import Chain
+from inlay.guidance.base import Chain, Guidance, Run
 from inlay.guidance.directed_diffusion import DirectedDiffusion
 from inlay.guidance.masked_attention import MaskedAttention
 from inlay.guidance.multidiffusion import MultiDiffusion

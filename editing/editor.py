@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -16,13 +16,12 @@ from torch import Tensor
 from ..diffusion.model import EMBEDDED, Model
 from ..errors import UsageError
 from ..guidance.attention_pictures import Attention, RecordAttention
-from ..guidance.base import Guidance
-from ..guidance.base import Chain
-from ..guidance.methods import method
+from ..guidance.base import Chain, Guidance
+from ..guidance.methods import chained, described
 from ..guidance.regions import Region
 from ..photos import MAX_PIXELS
 from ..photos.photo import Photo
-from .guided import check_kinds, far_from_native, members, surprises
+from .guided import check_kinds, far_from_native, surprises
 from .job import EditJob, GenerateJob, Method, Record, SamplingJob, checked
 from .rank import Ranker, ToyboxRanker
 from .reconstruct import decode_with_background
@@ -166,16 +165,20 @@ class Editor:
             words = job.words[0]
         if guidance is None:
             chosen = job.method if job.method is not None else DEFAULT if regions or words is not None else ()
-            guidance = chained(chosen)
-        job = job.model_copy(update={"method": described(guidance), "guidance_scale": self._scale(job)})
+            guidance = chained(tuple((one.name, one.parameters) for one in chosen))
+        kept = described(guidance)
+        methods = tuple(Method(name=name, parameters=parameters) for name, parameters in kept.methods)
+        job = job.model_copy(update={"method": methods, "guidance_scale": self._scale(job)})
         with_recorder, record = recorded(guidance, attention)
         if isinstance(job, GenerateJob):
-            return self._generate(job, with_recorder, regions, record, on_step, on_glimpse)
+            made = self._generate(job, with_recorder, regions, record, on_step, on_glimpse)
+            return replace(made, warnings=(*made.warnings, *kept.unrepeatable))
         picture = photo if isinstance(photo, Photo) else Photo.from_image(photo)
         place = edited_place(mask, regions, picture.size)
         said = tuple(str(region.words) for region in regions) or (() if words is None else (str(words),))
         job = job.model_copy(update={"words": said, "photo": str(picture.path) if picture.path else None})
-        return self._edit(job, with_recorder, picture, place, regions, words, record, on_step, on_glimpse)
+        made = self._edit(job, with_recorder, picture, place, regions, words, record, on_step, on_glimpse)
+        return replace(made, warnings=(*made.warnings, *kept.unrepeatable))
 
     def _generate(
         self,
@@ -365,36 +368,6 @@ def mean(scores: Sequence[float | None]) -> float | None:
     """Of a candidate's scores in all windows; None where nothing ranked it."""
     known = [score for score in scores if score is not None]
     return sum(known) / len(known) if known else None
-
-
-def chained(methods: Sequence[Method]) -> Guidance:
-    """A record's methods as one value; plain guidance for none."""
-    made = tuple(method(one.name, **one.parameters) for one in methods)
-    return made[0] if len(made) == 1 else Chain(made) if made else Guidance()
-
-
-def described(guidance: Guidance) -> tuple[Method, ...]:
-    """A guidance value as the record keeps it: each method's name and what differs from its defaults."""
-    from ..guidance.methods import METHODS
-
-    names = {cls: name for name, cls in METHODS.items()}
-    return tuple(
-        Method(
-            name=names.get(type(member), type(member).__name__),
-            parameters={
-                field.name: plain(value)
-                for field in fields(member)
-                if (value := getattr(member, field.name)) is not field.default and value != field.default
-            },
-        )
-        for member in members(guidance)
-        if type(member) is not Guidance
-    )
-
-
-def plain(value: Any) -> Any:
-    """A parameter as JSON holds it."""
-    return value if isinstance(value, int | float | str | bool | dict | list | tuple | None) else repr(value)
 
 
 def spread(on_step: Progress | None, parts: int) -> Any:

@@ -9,15 +9,9 @@ from typing import Any
 import torch.nn.functional as F
 
 from ..errors import UsageError
-from ..guidance.base import Guidance
-from ..guidance.base import Chain
+from ..guidance.base import Guidance, members
 from ..guidance.regions import Region
 from .job import SamplingJob
-
-
-def members(guidance: Guidance) -> tuple[Guidance, ...]:
-    """The methods of a chain, or the one that it is."""
-    return guidance.methods if isinstance(guidance, Chain) else (guidance,)
 
 
 def check_kinds(guidance: Any, regions: Any) -> None:

@@ -15,6 +15,7 @@ from typing import Annotated, Any, ClassVar, Literal, TypeVar
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, StringConstraints, ValidationError
 
 from ..errors import UsageError
+from ..guidance.written import parse
 from ..photos import MAX_PIXELS
 
 LARGEST_SEED = 2**62
@@ -50,33 +51,10 @@ class Method(Frozen):
 
 
 def parse_methods(text: Any) -> Any:
-    """Methods by name, with parameters, together: `zest:fraction=0.25:strength=1+paint-with-words`; `plain` is none.
-
-    Raises:
-        UsageError: a parameter without a value.
-    """
+    """Methods as text; see `inlay.guidance.written.parse`."""
     if not isinstance(text, str):
         return text
-    return tuple(parse_method(part) for part in text.split("+") if part.strip() != "plain")
-
-
-def parse_method(text: str) -> Method:
-    """One method with its parameters: numbers, true, false, or text."""
-    name, *assignments = (part.strip() for part in text.split(":"))
-    pairs = [assignment.partition("=") for assignment in assignments]
-    if wrong := [parameter for parameter, equals, _ in pairs if not equals]:
-        raise UsageError(f"The parameter {wrong[0]!r} of {name} has no value; write {name}:{wrong[0] or 'NAME'}=VALUE.")
-    return Method(name=name, parameters={parameter.strip(): parsed(value.strip()) for parameter, _, value in pairs})
-
-
-def parsed(text: str) -> Any:
-    """A parameter's value as text says it."""
-    for kind in (int, float):
-        try:
-            return kind(text)
-        except ValueError:
-            pass
-    return {"true": True, "false": False}.get(text.lower(), text)
+    return tuple({"name": name, "parameters": parameters} for name, parameters in parse(text))
 
 
 def numbers(text: str, counts: tuple[int, ...], form: str) -> list[float]:

@@ -17,11 +17,10 @@ def parse_method(text: str) -> "Guidance":
 
     Raises UsageError for an unknown method or parameter, or a value that it cannot have.
     """
-    from ..editing.editor import chained
-    from ..editing.job import parse_methods
-    from ..guidance.base import Guidance
+    from ..guidance.methods import chained
+    from ..guidance.written import parse
 
-    return chained(parse_methods(text)) or Guidance()
+    return chained(parse(text))
 
 
 def expand_sweep(text: str) -> list[str]:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .attention_swapping import AttentionSwapping as AttentionSwapping
-    from .base import Guidance as Guidance
     from .base import Chain as Chain
+    from .base import Guidance as Guidance
     from .directed_diffusion import DirectedDiffusion as DirectedDiffusion
     from .masked_attention import MaskedAttention as MaskedAttention
     from .methods import METHODS as METHODS

@@ -30,17 +30,17 @@ for _plugin in entry_points(group="inlay.guidance"):
         warnings.warn(f"The guidance plugin {_plugin.name} cannot be loaded: {error}", stacklevel=1)
 
 
-def made(methods: Written) -> Guidance:
+def chained(methods: Written) -> Guidance:
     """The guidance of names and parameters: plain for none, a `Chain` for several.
 
     Raises:
         UsageError: an unknown method or parameter, or a value that it cannot have.
     """
-    values = tuple(_made(name, parameters) for name, parameters in methods)
+    values = tuple(_one(name, parameters) for name, parameters in methods)
     return values[0] if len(values) == 1 else Chain(values) if values else Guidance()
 
 
-def _made(name: str, parameters: dict[str, Any]) -> Guidance:
+def _one(name: str, parameters: dict[str, Any]) -> Guidance:
     if not name or {":", "="} & set(name):
         raise UsageError(f"There is no method {name!r}; {HOW}.")
     if name not in METHODS:
@@ -48,7 +48,9 @@ def _made(name: str, parameters: dict[str, Any]) -> Guidance:
     known = parameters_of(name)
     if unknown := [parameter for parameter in parameters if parameter not in known]:
         raise UsageError(f"{name} has no parameter {unknown[0]!r}{near(unknown[0], known)}")
-    return METHODS[name](**{key: tuple(value) if isinstance(value, list) else value for key, value in parameters.items()})
+    return METHODS[name](
+        **{key: tuple(value) if isinstance(value, list) else value for key, value in parameters.items()}
+    )
 
 
 def method(name: str, **parameters: Any) -> Guidance:
@@ -63,7 +65,7 @@ def method(name: str, **parameters: Any) -> Guidance:
         UsageError: an unknown method or parameter, or a value that it cannot have.
     """
     names = [part.strip() for part in name.split("+")]
-    made(tuple((part, {}) for part in names))  # refuses unknown names first
+    chained(tuple((part, {}) for part in names))  # refuses unknown names first
     own: list[dict[str, Any]] = [{} for _ in names]
     for parameter, value in parameters.items():
         target, _, bare = (part.strip() for part in parameter.rpartition("."))
@@ -78,7 +80,7 @@ def method(name: str, **parameters: Any) -> Guidance:
             raise UsageError(f"{name} has no parameter {parameter!r}{near(bare, known)}")
         for values in takers:
             values[bare] = value
-    return made(tuple(zip(names, own, strict=True)))
+    return chained(tuple(zip(names, own, strict=True)))
 
 
 @dataclass(frozen=True)
@@ -86,9 +88,15 @@ class Described:
     """Guidance as a record keeps it."""
 
     methods: Written
-    """What `made` takes."""
+    """What `chained` takes."""
     lost: tuple[str, ...] = ()
-    """What no record can hold, such as a network, so that `made` gives another guidance; empty if it gives the same."""
+    """What no record can hold, such as a network; empty if `chained` gives the same guidance."""
+
+    @property
+    def unrepeatable(self) -> tuple[str, ...]:
+        """A sentence where something is lost."""
+        what = " and ".join(self.lost)
+        return (f"The stored settings cannot hold {what}, so --from will not make this picture again.",) if what else ()
 
 
 def described(guidance: Guidance) -> Described:
@@ -99,7 +107,7 @@ def described(guidance: Guidance) -> Described:
         if type(one) is Guidance:
             continue  # plain: it adds nothing
         if METHODS.get(one.name) is not type(one):
-            lost.append(one.name)
+            lost.append(f"the method {one.name}")
         changed = {
             field.name: value
             for field in fields(one)

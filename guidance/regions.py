@@ -175,9 +175,7 @@ def membership(masks: Float[Tensor, "r H W"], grid: tuple[int, int]) -> Float[Te
     return torch.where(binary[:, None, None], as_set(pooled).to(pooled), raised)
 
 
-def spread(
-    shapes: Float[Tensor, "r h w"], words: Sequence[Sequence[int]], tokens: int
-) -> Float[Tensor, "h w tokens"]:
+def spread(shapes: Float[Tensor, "r h w"], words: Sequence[Sequence[int]], tokens: int) -> Float[Tensor, "h w tokens"]:
     """`assign` with each region's value shared by its words."""
     counts = torch.tensor([len(set(own)) for own in words], device=shapes.device)
     return assign(shapes * (1 / counts)[:, None, None], words, tokens)

@@ -11,13 +11,14 @@ from pathlib import Path
 import numpy as np
 
 from ..diffusion.schedule import scheduler_class
-from ..editing.editor import Editor, OnGlimpse, chained
+from ..editing.editor import Editor, OnGlimpse
 from ..editing.job import POINTERS, EditJob, GenerateJob, Record, Setup
 from ..editing.rank import ClipRanker
 from ..editing.result import Result
 from ..editing.sampling import Progress
 from ..editing.words import content_words
 from ..errors import UsageError
+from ..guidance.methods import chained
 from ..guidance.regions import Region
 from ..photos.photo import Photo
 from .layout import CANVAS, Layout, read_colour_layout, read_layout
@@ -70,7 +71,7 @@ def perform(
         InlayError: what Photo, segmentation, layouts, models and the editor raise.
     """
     scheduler_class(job.scheduler)  # refuses wrong names before the long work
-    chained(job.method or ())
+    chained(tuple((one.name, one.parameters) for one in job.method or ()))
     photo = opened(job, setup) if isinstance(job, EditJob) else None
     places = placed(job, photo, setup)
     contents = None if job.layout is None else layout_sha256(Path(job.layout))  # now: it may change while we paint

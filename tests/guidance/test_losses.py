@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from inlay.guidance.attention_swapping import swap_attention
 from inlay.guidance.directed_diffusion import direct_attention, gaussians
-from inlay.guidance.masked_attention import masked_attention_loss, regions_loss, sharing
+from inlay.guidance.masked_attention import masked_attention_loss, sharing
 from inlay.guidance.paint_with_words import paint_scores
 from inlay.guidance.zest import estimate, joined, zest_loss
 
@@ -46,13 +46,13 @@ def test_masked_attention_serves_one_pixel() -> None:
     assert gradient[0, 300 * 8 // 512, 400 * 12 // 768, 1] == -1
 
 
-def test_regions_loss_without_instances_is_the_papers() -> None:
+def test_ones_as_weights_and_boosts_are_the_papers() -> None:
     maps = random_maps(2, (4, 6), 5)
     masks = torch.zeros(2, 4, 6, dtype=torch.float64)
     masks[0, :2, :3], masks[1, 1:, 2:] = 1, 1
     words, ones = [[1, 2], [2, 3]], torch.ones(2, dtype=torch.float64)
     paper = masked_attention_loss([maps], masks, words, 0.5)
-    assert torch.isclose(regions_loss(maps, masks, words, 0.5, ones, ones, instances=False), paper)
+    assert torch.isclose(masked_attention_loss([maps], masks, words, 0.5, ones, ones, instances=False), paper)
 
 
 @pytest.mark.parametrize("words", [[[1, 2], [3, 4]], [[1], [4]]])
@@ -63,7 +63,7 @@ def test_instances_change_nothing_where_regions_fare_alike(words: list[list[int]
     masks[0, :2, :3], masks[1, 1:, 2:] = 1, 1
     ones = torch.ones(2, dtype=torch.float64)
     paper = masked_attention_loss([maps], masks, words, 0.5)
-    loss = regions_loss(maps, masks, words, 0.5, ones, ones, instances=True)
+    loss = masked_attention_loss([maps], masks, words, 0.5, ones, ones, instances=True)
     assert torch.isclose(loss, paper)
     assert torch.allclose(*(torch.autograd.grad(value, maps)[0] for value in (loss, paper)))
 
@@ -76,7 +76,7 @@ def test_instances_pull_harder_on_the_poorer_region(other: int) -> None:
     maps.requires_grad_()
     masks = torch.tensor([[[1.0, 0, 0, 0]], [[0, 0, 0, 1.0]]], dtype=torch.float64)
     ones = torch.ones(2, dtype=torch.float64)
-    loss = regions_loss(maps, masks, [[1], [other]], 0.5, ones, ones, instances=True)
+    loss = masked_attention_loss([maps], masks, [[1], [other]], 0.5, ones, ones, instances=True)
     (gradient,) = torch.autograd.grad(loss, maps)
     rich, poor = -gradient[0, 0, 0, 1], -gradient[0, 0, 3, other]
     assert poor == pytest.approx(8 * rich.item())

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+import json
+from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import Any
 
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from inlay.diffusion.denoiser import Loss, gaussian, generators
+from inlay.diffusion.denoiser import Loss, Request, gaussian, generators
 from inlay.diffusion.model import Model
 from inlay.diffusion.schedule import Schedule
 from inlay.errors import UsageError
@@ -27,7 +29,11 @@ from inlay.guidance import (
     Zest,
     method,
 )
+from inlay.guidance.base import Hooks, Run, members
 from inlay.guidance.masked_attention import unit_by_region
+from inlay.guidance.methods import chained, described
+from inlay.guidance.parameters import number
+from inlay.guidance.written import between_commas, parse, written
 from inlay.guidance.zest import unit
 from inlay.tests import tiny
 from inlay.tests.guidance.guided import PROMPT, begin, box, sample, two_regions
@@ -251,11 +257,13 @@ def test_an_exception_inside_a_forward_leaves_nothing(models: Any, plain: torch.
     assert torch.equal(sample(models("sd1"), Guidance(), two_regions(), steps=2), plain)
 
 
-def gradient_and_slopes(model: Model, guidance: Guidance, loss_of: Any) -> tuple[torch.Tensor, torch.Tensor]:
+def gradient_and_slopes(
+    model: Model, guidance: Guidance, loss_of: Any, regions: Any = None
+) -> tuple[torch.Tensor, torch.Tensor]:
     """A loss's gradient to the latents, and central differences along 4 random directions: (products, slopes)."""
     schedule = Schedule("ddim", model.scheduler_config, 4)
     sources = generators([5])
-    run, denoiser = begin(model, schedule, [PROMPT], [two_regions()], (8, 12), sources)
+    run, denoiser = begin(model, schedule, [PROMPT], [regions or two_regions()], (8, 12), sources)
     step = schedule.steps[0]
     latents = gaussian((4, 8, 12), sources).double()
     session = guidance.begin(run)
@@ -308,10 +316,9 @@ def test_masked_attention_gradient_is_that_of_finite_differences(double: Model, 
     assert torch.allclose(products, slopes, rtol=1e-4, atol=1e-9)
 
 
-def test_shared_words_gradient_is_that_of_finite_differences(double: Model, monkeypatch: Any) -> None:
+def test_shared_words_gradient_is_that_of_finite_differences(double: Model) -> None:
     twins = [replace(region, words="cat") for region in two_regions()]
-    monkeypatch.setattr("test_guidance_methods.two_regions", lambda: twins)
-    products, slopes = gradient_and_slopes(double, MaskedAttention(), recorded_loss)
+    products, slopes = gradient_and_slopes(double, MaskedAttention(), recorded_loss, twins)
     assert torch.allclose(products, slopes, rtol=1e-4, atol=1e-9)
 
 
@@ -325,7 +332,7 @@ def test_zest_gradient_is_that_of_the_first_term_by_finite_differences(double: M
     monkeypatch.setattr("inlay.guidance.zest.zest_loss", first_term)
 
     def requested(session: Any, step: Any, denoiser: Any, latents: torch.Tensor) -> tuple[Loss, Any]:
-        return session.members[0].request(step).losses[0], None
+        return session.hooks[0].request(step).losses[0], None
 
     products, slopes = gradient_and_slopes(double, Zest(), requested)
     assert slopes.abs().min() > 1e-8
@@ -379,8 +386,8 @@ def test_editing_has_a_milder_default(models: Any) -> None:
     model = models("sd1")
     schedule = Schedule("ddim", model.scheduler_config, 50)
     run, _ = begin(model, schedule, [PROMPT], [two_regions()], (8, 12), generators([0]))
-    scratch = MaskedAttention(normalize="none").begin(run).members[0]
-    edit = MaskedAttention(normalize="none").begin(replace(run, editing=True)).members[0]
+    scratch = MaskedAttention(normalize="none").begin(run).hooks[0]
+    edit = MaskedAttention(normalize="none").begin(replace(run, editing=True)).hooks[0]
     assert (scratch.length, edit.length) == (0.08, 0.01)  # type: ignore[attr-defined]
 
 
@@ -393,7 +400,7 @@ def test_the_scale_free_loss_is_the_papers_at_its_shape(models: Any) -> None:
     model = replace(models("sd2"), layers=layers)
     schedule = Schedule("ddim", model.scheduler_config, 50)
     run, _ = begin(model, schedule, [PROMPT], [two_regions((64, 64))], (64, 64), generators([0]))
-    assert MaskedAttention().begin(run).members[0].length == pytest.approx(0.08)  # type: ignore[attr-defined]
+    assert MaskedAttention().begin(run).hooks[0].length == pytest.approx(0.08)  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize("steepness", [1e-6, 1.0, 1e3])
@@ -442,7 +449,7 @@ def test_advice_for_one_kind_of_step_says_nothing_of_another(models: Any) -> Non
     schedule = Schedule("ddim", model.scheduler_config, 50)
     run, _ = begin(model, schedule, [PROMPT], [two_regions()], (8, 12), generators([0]))
     lengths = [
-        MaskedAttention(normalize=normalize).begin(run).members[0].length  # type: ignore[attr-defined]
+        MaskedAttention(normalize=normalize).begin(run).hooks[0].length  # type: ignore[attr-defined]
         for normalize in (None, "unit", "none")
     ]
     assert lengths == [0.3, 0.3, 0.08]
@@ -451,11 +458,11 @@ def test_advice_for_one_kind_of_step_says_nothing_of_another(models: Any) -> Non
 def test_zest_moves_by_its_level_and_not_without_a_gradient(models: Any) -> None:
     model = models("sd1")
     schedule = Schedule("ddim", model.scheduler_config, 4)
-    run, denoiser = begin(model, schedule, [PROMPT] * 2, [two_regions()] * 2, (8, 12), generators([0, 1]))
-    (member,) = Zest(strength=0.5).begin(run).members
+    run, _ = begin(model, schedule, [PROMPT] * 2, [two_regions()] * 2, (8, 12), generators([0, 1]))
+    (doing,) = Zest(strength=0.5).begin(run).hooks
     gradient = torch.zeros(2, 4, 8, 12)
     gradient[1, 0, 0, 0], gradient[1, 1, 2, 3] = -7.0, 3.5
-    moved = member.settle(torch.zeros(2, 4, 8, 12), gradient, schedule.steps[1], denoiser)
+    moved = doing.settle(torch.zeros(2, 4, 8, 12), gradient, schedule.steps[1])
     noise = schedule.level(1)[1]
     assert (moved[0] == 0).all()
     assert moved[1, 0, 0, 0].item() == pytest.approx(0.5 * noise)
@@ -497,8 +504,11 @@ def test_forwards_are_as_few_as_the_method_needs(
 
 
 def test_two_owners_of_the_prediction_are_refused(models: Any) -> None:
-    with pytest.raises(UsageError, match="only one of them"):
-        sample(models("sd1"), Chain((MultiDiffusion(), Chain((MultiDiffusion(),)))), two_regions())
+    class Another(MultiDiffusion):
+        pass
+
+    with pytest.raises(UsageError, match="MultiDiffusion and Another each make the prediction"):
+        sample(models("sd1"), Chain((MultiDiffusion(), Another())), two_regions())
 
 
 def test_a_mask_of_another_shape_is_refused(models: Any) -> None:
@@ -523,8 +533,8 @@ def test_the_segmenter_finds_the_class_of_a_phrase_and_of_tokens(models: Any, wo
         generators([0]),
     )
     classes = {"nothing": 0, "Apple": 1, "red apple": 2} if words == (2, 3) else {"nothing": 0, "Apple": 2}
-    (member,) = SegmenterGuidance(network=Classes(), classes=classes).begin(run).members
-    assert list(member.wanted.values()) == [2]  # type: ignore[attr-defined]
+    (doing,) = SegmenterGuidance(network=Classes(), classes=classes).begin(run).hooks
+    assert list(doing.wanted.values()) == [2]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
@@ -548,11 +558,11 @@ def test_segmenter_gradient_is_eq_1(models: Any) -> None:
     for kind in ("sd1", "sd2"):
         model = models(kind)
         schedule = Schedule("ddim", model.scheduler_config, 4)
-        run, denoiser = begin(model, schedule, [PROMPT], [two_regions()], (8, 12), generators([0]))
-        (member,) = SegmenterGuidance(network=Classes(), scale=2.0).begin(run).members
+        run, _ = begin(model, schedule, [PROMPT], [two_regions()], (8, 12), generators([0]))
+        (doing,) = SegmenterGuidance(network=Classes(), scale=2.0).begin(run).hooks
         latents, output, gradient = (gaussian((4, 8, 12), generators([seed])) for seed in range(3))
         step = schedule.steps[1]
-        moved = member.adjust(output, gradient, latents, step, denoiser)
+        moved = doing.adjust(output, gradient, latents, step)
         rise = schedule.epsilon(latents, moved, step) - schedule.epsilon(latents, output, step)
         assert torch.allclose(rise, 2 * schedule.level(1)[1] * gradient, atol=1e-5)
 
@@ -567,16 +577,118 @@ def test_methods_by_name() -> None:
     assert method("zest+paint-with-words") == Chain((Zest(), PaintWithWords()))
     assert method("zest+paint-with-words", **{"zest.strength": 2.0}) == Chain((Zest(strength=2.0), PaintWithWords()))
     assert method("zest+paint-with-words", fraction=0.1) == Chain((Zest(fraction=0.1), PaintWithWords(fraction=0.1)))
-    assert set(METHODS) == {
-        "plain",
-        "masked-attention",
-        "attention-swapping",
-        "zest",
-        "paint-with-words",
-        "directed-diffusion",
-        "multidiffusion",
-        "segmenter",
-    }
+
+
+def test_every_registered_method_is_under_test() -> None:
+    """What is registered later joins the laws above by an entry in `GUIDED`."""
+    assert set(METHODS) == {"plain"} | {one.name for made in GUIDED.values() for one in members(made)}
+
+
+def test_a_method_in_one_file_registers_itself_and_runs(models: Any) -> None:
+    """A subclass with a name is a method: by its name, with its parameters checked, in records and in chains."""
+    try:
+
+        @dataclass(frozen=True)
+        class Louder(Guidance, name="louder"):
+            times: float | None = number(None, 0)
+            paper = MappingProxyType({"times": 2.0})
+
+            def hooks(self, run: Run) -> Hooks[Any] | None:
+                return Raising(self, run, "all")
+
+        class Raising(Hooks[Louder]):
+            def scores(self, scores: torch.Tensor, places: Any, step: Any) -> torch.Tensor:
+                return scores * self.method.times
+
+        assert METHODS["louder"] is Louder
+        assert chained(parse("louder:times=3+zest")) == Chain((Louder(3), Zest()))
+        assert described(Louder(3)).methods == (("louder", {"times": 3}),)
+        with pytest.raises(UsageError, match="Louder's times is -1; give a number of at least 0"):
+            method("louder", times=-1)
+        with pytest.raises(UsageError, match="two guidance methods of the name 'louder'"):
+            type("Other", (Guidance,), {}, name="louder")
+        model = models("sd1")
+        two, three = (sample(model, Louder(times), two_regions()) for times in (2.0, 3.0))
+        assert torch.equal(sample(model, Louder(), two_regions()), two)
+        assert not torch.equal(two, three)
+        advising = replace(model, defaults={"louder": {"times": 3.0}})
+        assert torch.equal(sample(advising, Louder(), two_regions()), three)
+    finally:
+        METHODS.pop("louder", None)
+
+
+def test_methods_are_asked_once_a_step(models: Any) -> None:
+    asked: list[int] = []
+
+    class Counting(Hooks[Guidance]):
+        def request(self, step: Any) -> Request:
+            asked.append(step.index)
+            return super().request(step)
+
+    class Counted(Guidance):
+        def hooks(self, run: Run) -> Hooks[Any]:
+            return Counting(self, run)
+
+    sample(models("sd1"), Chain((Counted(), Zest())), two_regions(), steps=3)
+    assert asked == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_is_written_recorded_and_read_back(name: str) -> None:
+    assert chained(parse(name)) == METHODS[name]()
+    assert described(METHODS[name]()).lost == ()
+
+
+@pytest.mark.parametrize(
+    "guidance",
+    [
+        Zest(layers=(1, 2), fraction=0.25),
+        Zest(layers=(0,)),
+        Chain((MaskedAttention(alpha=0.1, normalize="none", instances=False), PaintWithWords(layers=(1,)))),
+        Chain((Zest(strength=2), Chain((PaintWithWords(), AttentionSwapping(renormalize=True))))),
+    ],
+    ids=str,
+)
+def test_records_and_text_give_the_guidance_back(guidance: Guidance) -> None:
+    kept = described(guidance)
+    assert kept.lost == kept.unrepeatable == ()
+    assert chained(kept.methods) == guidance
+    assert chained(parse(written(kept.methods))) == guidance
+    stored = json.loads(json.dumps(kept.methods))
+    assert chained(tuple((name, parameters) for name, parameters in stored)) == guidance
+
+
+def test_what_a_record_cannot_hold_is_said() -> None:
+    class Own(Guidance):
+        pass
+
+    kept = described(Chain((SegmenterGuidance(network=Classes()), Own(), Zest())))
+    assert kept.lost == ("the network of segmenter", "the method Own")
+    assert kept.unrepeatable == (
+        "The stored settings cannot hold the network of segmenter and the method Own, so --from will not make this "
+        "picture again.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("zest:fraction=0.3,strength=1", "zest cannot have 'fraction=0.3,strength=1'; write zest:fraction"),
+        ("zest:fraction", "'fraction' of zest has no value; write zest:fraction=VALUE"),
+    ],
+)
+def test_methods_that_are_written_wrongly_are_refused(text: str, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        parse(text)
+
+
+def test_commas_inside_methods_stay() -> None:
+    listed = between_commas(
+        "plain, zest:layers=1,2,zest:layers=1,2:strength=1+multidiffusion,masked-attention", set(METHODS)
+    )
+    assert listed == ["plain", "zest:layers=1,2", "zest:layers=1,2:strength=1+multidiffusion", "masked-attention"]
+    assert between_commas("", set(METHODS)) == []
+    assert between_commas("plain,magic", set(METHODS)) == ["plain", "magic"]
 
 
 @pytest.mark.parametrize(
@@ -587,11 +699,7 @@ def test_methods_by_name() -> None:
         ("zest+", {}, r"There is no method ''; write zest:fraction=0\.3:strength=1\+paint-with-words, or in Python"),
         ("zest:fraction=0.3", {}, r"no method 'zest:fraction=0\.3'; write .* in Python method\('zest', fraction=0\.3"),
         ("strength=1", {}, "There is no method 'strength=1'; write zest:"),
-        (
-            "zest",
-            {"fraction": "0.3,strength=1"},
-            "fraction of zest cannot be '0.3,strength=1'; write zest:fraction",
-        ),
+        ("zest", {"fraction": "0.3,strength=1"}, "fraction is '0.3,strength=1'; give a number"),
         ("zest+zest", {}, "Zest stands in the chain twice; name it once"),
         ("zest", {"strenght": 1}, "did you mean strength"),
         ("plain", {"alpha": 1}, "it has none"),
@@ -614,7 +722,7 @@ def test_a_chain_has_methods_and_each_but_once() -> None:
     with pytest.raises(UsageError, match="The chain has no methods"):
         Chain(())
     with pytest.raises(UsageError, match="Zest stands in the chain twice"):
-        Chain((Zest(), PaintWithWords(), Zest(fraction=0.5)))
+        Chain((Zest(), Chain((PaintWithWords(), Zest(fraction=0.5)))))
 
 
 def test_plain_in_a_chain_is_harmless(models: Any) -> None:

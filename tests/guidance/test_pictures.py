@@ -25,8 +25,7 @@ from inlay.guidance.attention_pictures import (
     sheet,
 )
 from inlay.guidance.attention_swapping import AttentionSwapping
-from inlay.guidance.base import Guidance, Run
-from inlay.guidance.base import Chain
+from inlay.guidance.base import Chain, Guidance, Run
 from inlay.guidance.masked_attention import MaskedAttention
 from inlay.guidance.regions import Region, bind
 from inlay.guidance.zest import Zest
@@ -172,7 +171,7 @@ def test_only_the_columns_of_the_words_are_kept(models: Callable[[str], Model]) 
     model = models("sd1")
     schedule = Schedule("ddim", model.scheduler_config, 2)
     run = Run(model, schedule, (PROMPT,), ((),), SIZE, generators((0,)))
-    (watch,) = RecordAttention(WORDS, lambda attention: None).begin(run).members[0].request(schedule.steps[0]).watches
+    (watch,) = RecordAttention(WORDS, lambda attention: None).begin(run).hooks[0].request(schedule.steps[0]).watches
     assert watch.columns == (2, 3, 6)
     assert all(isinstance(layer, Layer) and layer.depth <= 2 for layer in watch.layers)
 

@@ -30,11 +30,10 @@ from .editing.job import (
     Shell,
     checked,
     merged,
-    pair,
-    parse_size,
     says,
 )
 from .errors import InlayError, ModelError, OutOfMemoryError, UsageError
+from .evaluation.job import EditEvaluation, Evaluation, GenerateEvaluation
 
 OPTIONS: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None, "pretty_exceptions_enable": False}
 OPTIONS |= {"context_settings": {"help_option_names": ["-h", "--help"]}}
@@ -298,104 +297,34 @@ def doctor(as_json: Json = False, debug: Debug = False) -> None:
     typer.echo(json.dumps(findings) if as_json else "\n".join(f"{name:13} {found}" for name, found in findings.items()))
 
 
-Dataset = Annotated[str, opt("--dataset", "A folder or instances file in COCO format, or toybox.")]
-Methods = Annotated[str, opt("--methods", "Methods between commas, as for --method.")]
-Sweep = Annotated[str | None, opt("--sweep", "A method with a list as one value, as masked-attention:alpha=0.01,0.04.")]
-Folders = Annotated[list[str] | None, opt("--images", "Score images made elsewhere. Repeatable.", "NAME=DIR")]
-Protocol = Annotated[str | None, opt("--protocol", "Which scenes, and their prompts. [all, or same to edit]")]
-Judge = Annotated[str, opt("--segmenter", "judge, guide, a transformers model, or a folder of label maps. [judge]")]
-Features = Annotated[str, opt("--features", "Network of the Frechet distance: judge, inception or clip. [judge]")]
-Limit = Annotated[int | None, opt("--limit", "How many scenes at most.")]
-Seeds = Annotated[str, opt("--seeds", "Seeds between commas, one image each. [0]")]
-Folder = Annotated[Path, opt("--output -o", "Folder for images, results.json and report.md.", "DIR")]
+class Reporting(Frozen):
+    """Where an evaluation is written."""
+
+    output: Annotated[Path, says("Folder for images, results.json and report.md."), Shell("-o", "DIR")]
 
 
 @evaluation.command("generate")
-def evaluate_generate(
-    ctx: typer.Context,
-    output: Folder,
-    dataset: Dataset = "toybox",
-    methods: Methods = "",
-    sweep: Sweep = None,
-    images: Folders = None,
-    protocol: Protocol = None,
-    segmenter: Judge = "judge",
-    features: Features = "judge",
-    limit: Limit = None,
-    seeds: Seeds = "0",
-    steps: Annotated[int, opt("--steps", "Denoising steps. [25]")] = 25,
-    guidance_scale: Annotated[float | None, opt("--guidance-scale", "Strength of classifier-free guidance.")] = None,
-    size: Annotated[str | None, opt("--size", "Size of the picture. [the model's own]", "WIDTHxHEIGHT")] = None,
-    model: Annotated[str, opt("--model -m", "As for generate. [toybox]", "MODEL")] = "toybox",
-    device: Annotated[str, opt("--device", "auto, cpu, cuda, cuda:1, mps. [auto]")] = "auto",
-    dtype: Annotated[str, opt("--dtype", "auto, float32, float16, bfloat16. [auto]")] = "auto",
-    offline: Offline = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
-) -> None:
+@takes(GenerateEvaluation, Setup, Reporting, Saying)
+def evaluate_generate(**options: Any) -> None:
     """Generate every scene's layout with each method, and score it."""
-    measure("generate", ctx.params)
+    measure(GenerateEvaluation, options)
 
 
 @evaluation.command("edit")
-def evaluate_edit(
-    ctx: typer.Context,
-    output: Folder,
-    dataset: Dataset = "toybox",
-    methods: Methods = "",
-    sweep: Sweep = None,
-    images: Folders = None,
-    protocol: Protocol = None,
-    segmenter: Judge = "judge",
-    features: Features = "judge",
-    limit: Limit = None,
-    seeds: Seeds = "0",
-    steps: Annotated[int, opt("--steps", "Denoising steps. [25]")] = 25,
-    guidance_scale: Annotated[float | None, opt("--guidance-scale", "Strength of classifier-free guidance.")] = None,
-    model: Annotated[str, opt("--model -m", "As for generate. [toybox]", "MODEL")] = "toybox",
-    device: Annotated[str, opt("--device", "auto, cpu, cuda, cuda:1, mps. [auto]")] = "auto",
-    dtype: Annotated[str, opt("--dtype", "auto, float32, float16, bfloat16. [auto]")] = "auto",
-    offline: Offline = False,
-    quiet: Quiet = False,
-    debug: Debug = False,
-) -> None:
+@takes(EditEvaluation, Setup, Reporting, Saying)
+def evaluate_edit(**options: Any) -> None:
     """Edit every scene's picture with each method, and score it."""
-    measure("edit", ctx.params)
+    measure(EditEvaluation, options)
 
 
-def measure(task: Literal["generate", "edit"], options: dict[str, Any]) -> None:
+def measure(kind: type[Evaluation], options: dict[str, Any]) -> None:
     """Run an evaluation and print where its report is."""
-    from .evaluation import evaluate
-    from .guidance.methods import METHODS
-    from .guidance.written import between_commas
-    from .jobs.perform import editor_for
+    from .evaluation.run import measure
 
-    evaluate(
-        task,
-        options["dataset"],
-        output=options["output"],
-        methods=between_commas(options["methods"], set(METHODS)),
-        sweep=options["sweep"],
-        folders={name: Path(folder) for name, folder in map(pair, options["images"] or ())},
-        editor=editor_for(options["model"], parsed(Setup, options)) if options["methods"] or options["sweep"] else None,
-        protocol=options["protocol"],
-        segmenter=options["segmenter"],
-        features=options["features"],
-        limit=options["limit"],
-        seeds=[whole(seed) for seed in options["seeds"].split(",")],
-        steps=options["steps"],
-        guidance_scale=options["guidance_scale"],
-        size=parse_size(options["size"]) if options.get("size") else None,
-        progress=not options["quiet"] and sys.stderr.isatty(),
-    )
-    typer.echo(options["output"] / "report.md")
-
-
-def whole(text: str) -> int:
-    try:
-        return int(text)
-    except ValueError as error:
-        raise UsageError(f"{text!r} is not a whole number.") from error
+    how, output = parsed(Saying, options), parsed(Reporting, options).output
+    measure(parsed(kind, options), output, parsed(Setup, options), progress=not how.quiet and sys.stderr.isatty())
+    rows = json.loads((output / "results.json").read_text(encoding="utf-8"))["rows"]
+    typer.echo("\n".join(json.dumps(row) for row in rows) if how.as_json else output / "report.md")
 
 
 def speaker(quiet: bool) -> Callable[[str], None]:

@@ -14,9 +14,9 @@ from PIL import Image
 
 from ..diffusion.model import quiet_libraries
 from ..errors import ModelError, extra
+from .job import CLIP
 from .weights import local_weights, torch_hub_weights
 
-CLIP = "openai/clip-vit-base-patch32"
 INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 INCEPTION_SIDE = 299
 
@@ -90,7 +90,7 @@ class InceptionFeatures:
 class Clip:
     """A CLIP model: image features for the Fréchet distance (FID_CLIP), and the CLIP score."""
 
-    def __init__(self, model: str = CLIP) -> None:
+    def __init__(self, model: str) -> None:
         from transformers import CLIPModel, CLIPProcessor
 
         folder = local_weights(model)

@@ -1,32 +1,31 @@
 """Making the images of a table, one file per method, seed and scene, so that an interrupted run goes on where it was.
 
-A file carries the key of the settings that made it and what it cost; it is kept as long as the key stays the same.
+A file carries the key of what made it and what it cost; it is kept as long as the key stays the same.
 """
 
 import hashlib
 import json
-import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
-from PIL import Image, PngImagePlugin
 
+from ..editing.editor import Editor
+from ..editing.job import EditJob, GenerateJob, checked
 from ..errors import PhotoError
+from ..guidance.methods import chained
+from ..guidance.regions import Region, on_grid
+from ..guidance.written import parse
+from ..photos.metadata import read_settings
+from ..photos.photo import Photo
+from .job import Evaluation, GenerateEvaluation
 from .protocols import Scene
 
-if TYPE_CHECKING:
-    from ..editing.editor import Editor
-    from ..guidance.base import Guidance
-
-FIELD = "inlay-evaluation"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
@@ -36,17 +35,6 @@ class Cost:
 
     seconds: float
     unet_calls: int
-
-
-@dataclass(frozen=True)
-class Settings:
-    """What all images of a table share."""
-
-    edit: bool
-    steps: int
-    guidance_scale: float | None = None
-    size: tuple[int, int] | None = None
-    """(H, W) whose area images are generated at; the model's own."""
 
 
 def image_name(method: str, seed: int, scene: Scene) -> str:
@@ -76,51 +64,47 @@ class ImageFolder:
 class Maker:
     """A method at work: makes images below `output/images`, unless they are there already."""
 
-    editor: "Editor"
+    editor: Editor
     method: str
-    guidance: "Guidance"
+    job: Evaluation
     output: Path
-    settings: Settings
 
     def __call__(self, scene: Scene, seed: int) -> tuple[Path, Cost]:
         file = self.output / "images" / image_name(self.method, seed, scene)
         key = self._key(scene, seed)
-        kept = _kept(file, key)
-        if kept:
+        if kept := _kept(file, key):
             return file, kept
         with _counted(self.editor) as calls:
             start = time.perf_counter()
             image = self._make(scene, seed)
             cost = Cost(time.perf_counter() - start, sum(calls))
-        _save(image, file, key, cost)
+        image.save(file, overwrite=True, settings={"key": key, "seconds": cost.seconds, "unet_calls": cost.unet_calls})
         return file, cost
 
-    def _make(self, scene: Scene, seed: int) -> UInt8[np.ndarray, "h w 3"]:
-        from ..guidance.regions import Region, on_grid
-        from ..photos.photo import Photo
-
-        options: dict[str, Any] = {"guidance": self.guidance, "steps": self.settings.steps, "seed": seed}
-        if self.settings.guidance_scale is not None:
-            options["guidance_scale"] = self.settings.guidance_scale
-        if self.settings.edit:
-            (placement,) = scene.placements
-            photo = Photo.open(scene.picture.file)
-            made = self.editor.edit(photo, placement.segment.mask, scene.prompt, words=placement.words, **options)
-        else:
-            size = canvas(scene, self.settings.size or self.editor.model.native_size, self.editor.model.grid)
+    def _make(self, scene: Scene, seed: int) -> Photo:
+        asked = {"prompt": scene.prompt, "method": self.method, "seed": seed, "steps": self.job.steps}
+        asked["guidance_scale"] = self.job.guidance_scale
+        if isinstance(self.job, GenerateEvaluation):
+            size = canvas(scene, self.job.size or self.editor.model.native_size, self.editor.model.grid)
             masks = on_grid(torch.from_numpy(np.stack(scene.masks)).float(), size).clamp(0, 1)
             words = [placement.words for placement in scene.placements]
             regions = [Region(mask, phrase) for mask, phrase in zip(masks, words, strict=True)]
-            made = self.editor.generate(scene.prompt, regions=regions, size=size, **options)
-        return made.images[0].pixels
+            return self.editor.run(checked(GenerateJob, size=size, **asked), regions=regions).images[0]
+        (placement,) = scene.placements
+        photo = Photo.open(scene.picture.file)
+        return self.editor.run(checked(EditJob, words=placement.words, **asked), photo, placement.segment.mask).images[
+            0
+        ]
 
     def _key(self, scene: Scene, seed: int) -> str:
         masks = [hashlib.sha256(mask.tobytes()).hexdigest() for mask in scene.masks]
         words = [placement.words for placement in scene.placements]
-        photo = hashlib.sha256(scene.picture.file.read_bytes()).hexdigest() if self.settings.edit else None
-        model = self.editor.model
-        settings = [version("inlay"), model.fingerprint, model.defaults, repr(self.guidance), repr(self.settings), seed]
-        return hashlib.sha256(json.dumps([*settings, scene.prompt, words, masks, photo]).encode()).hexdigest()
+        generate = isinstance(self.job, GenerateEvaluation)
+        photo = None if generate else hashlib.sha256(scene.picture.file.read_bytes()).hexdigest()
+        model, guidance = self.editor.model, chained(parse(self.method))
+        settings = self.job.model_dump(include={"action", "steps", "guidance_scale", "size"})
+        made_by = [version("inlay"), model.fingerprint, model.defaults, repr(guidance), settings, seed]
+        return hashlib.sha256(json.dumps([*made_by, scene.prompt, words, masks, photo]).encode()).hexdigest()
 
 
 def canvas(scene: Scene, size: tuple[int, int], grid: int) -> tuple[int, int]:
@@ -131,23 +115,17 @@ def canvas(scene: Scene, size: tuple[int, int], grid: int) -> tuple[int, int]:
 
 
 def _kept(file: Path, key: str) -> Cost | None:
-    if not file.is_file():
+    """What an image cost that is there, whole, and of this key."""
+    try:
+        Photo.open(file)
+        record = read_settings(file)
+    except PhotoError:
         return None
-    record = json.loads(Image.open(file).info.get(FIELD, "{}"))
-    return Cost(record["seconds"], record["unet_calls"]) if record.get("key") == key else None
-
-
-def _save(image: UInt8[np.ndarray, "h w 3"], file: Path, key: str, cost: Cost) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    text = PngImagePlugin.PngInfo()
-    text.add_text(FIELD, json.dumps({"key": key, "seconds": cost.seconds, "unet_calls": cost.unet_calls}))
-    unfinished = file.with_suffix(".part")
-    Image.fromarray(image).save(unfinished, format="PNG", pnginfo=text)
-    os.replace(unfinished, file)
+    return Cost(record["seconds"], record["unet_calls"]) if record and record.get("key") == key else None
 
 
 @contextmanager
-def _counted(editor: "Editor") -> Iterator[list[int]]:
+def _counted(editor: Editor) -> Iterator[list[int]]:
     """Counts the batch elements that go through the editor's UNet."""
     calls: list[int] = []
     hook = editor.model.unet.register_forward_pre_hook(lambda _, inputs: calls.append(len(inputs[0])))

@@ -7,8 +7,8 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ..errors import extra
+from ..photos.photo import Photo
 from .protocols import Scene
-from .scoring import open_image
 from .summary import Row, System
 
 with extra("evaluate"):
@@ -40,7 +40,7 @@ def _sheet(systems: Mapping[str, System], scenes: Sequence[Scene]) -> Figure:
         line[0].set_xlabel(scene.prompt, fontsize=6, wrap=True, loc="left")
         for axes, system in zip(line[1:], systems.values(), strict=True):
             files = [image.file for image in system.made if image.score.scene == scene.name]
-            _show(axes, open_image(files[0]) if files else None)
+            _show(axes, Photo.open(files[0]).pixels if files else None)
     for axes, title in zip(grid[0], ["layout", *systems], strict=True):
         axes.set_title(title.replace("+", "\n+").replace(":", "\n"), fontsize=7)
     return figure

@@ -3,115 +3,107 @@
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Float
 from rich.console import Console
 from rich.progress import track
 
-from ..errors import ModelError, PhotoError, UsageError
+from ..editing.editor import Editor
+from ..editing.job import Setup, checked
+from ..errors import InlayError, ModelError, PhotoError, UsageError
+from ..guidance.methods import chained
+from ..guidance.written import parse
+from ..jobs.perform import editor_for
+from ..photos.photo import Photo
 from .datasets import Dataset, open_dataset
-from .features import CLIP, Clip, Lpips, load_features
-from .making import ImageFolder, Maker, Settings, Source, image_name
-from .methods import expand_sweep, parse_method
-from .protocols import EDIT_PROTOCOLS, GENERATE_PROTOCOLS, Scene, select_scenes
+from .features import Clip, Lpips, load_features
+from .job import EVALUATIONS, REAL, EditEvaluation, Evaluation, expand_sweep, once
+from .making import ImageFolder, Maker, Source, image_name
+from .protocols import Scene, select_scenes
 from .report import write_report
-from .scoring import Scorer, open_image
+from .scoring import Scorer
 from .segmenters import load_segmenter
 from .summary import Made, System, Table, tabulate
 
-if TYPE_CHECKING:
-    from ..editing.editor import Editor
-
-REAL = "real"
 ItemT = TypeVar("ItemT")
 
 
 def evaluate(
-    task: Literal["generate", "edit"],
+    action: Literal["generate", "edit"],
     dataset: str | Path = "toybox",
     *,
     output: Path,
-    methods: Sequence[str] = (),
-    sweep: str | None = None,
-    folders: Mapping[str, Path] | None = None,
-    editor: "Editor | None" = None,
-    protocol: str | None = None,
-    segmenter: str = "judge",
-    features: str = "judge",
-    clip: str = "clip",
-    limit: int | None = None,
-    seeds: Sequence[int] = (0,),
-    steps: int = 25,
-    guidance_scale: float | None = None,
-    size: tuple[int, int] | None = None,
+    editor: Editor | None = None,
     progress: bool = False,
+    **settings: Any,
 ) -> Table:
-    """Measure methods on a dataset in COCO format; write `results.json`, `report.md`, contact sheets and a plot.
-
-    An interrupted run goes on where it was: images whose settings are unchanged are kept in `output/images`. The
-    dataset's own images are scored beside the methods: what the segmenter finds where everything is in its place.
+    """Measure methods on a dataset in COCO format; see `measure`.
 
     Args:
         dataset: a folder or instances file, or `toybox` for the embedded benchmark.
-        methods: names as `inlay.evaluation.methods` reads them.
-        sweep: one more method, one of whose values is a list, as `masked-attention:strength=0.01,0.04`.
-        folders: systems by name that are scored by a folder of images made elsewhere, named as the dataset's.
-        editor: what makes the images; default the embedded model.
-        protocol: see `inlay.evaluation.protocols`; default `all` to generate and `same` to edit.
-        segmenter: toybox's `judge` or `guide`, a transformers model by id or folder, or a folder of label maps.
-        features: the network of the Fréchet distance: `judge`, `inception`, `clip`, or a CLIP model by id or folder.
-        clip: the model of the CLIP score, which is left out where its weights are not at hand.
-        limit: how many scenes at most, chosen at random but always the same; a larger limit includes a smaller's.
-        seeds: one image per scene, method and seed.
-        guidance_scale: of classifier-free guidance; default the editor's.
-        size: (H, W) whose area images are generated at, in the scenes' aspects; default the model's own.
+        settings: fields of `inlay.evaluation.job.GenerateEvaluation` or `EditEvaluation`, which says what each means.
+    """
+    job = checked(EVALUATIONS[action], dataset=dataset, **settings)
+    return measure(job, output, editor=editor, progress=progress)
+
+
+def measure(
+    job: Evaluation, output: Path, setup: Setup = Setup(), *, editor: Editor | None = None, progress: bool = False
+) -> Table:
+    """Do an evaluation; write `results.json`, `report.md`, contact sheets and a plot into the folder `output`.
+
+    An interrupted run goes on where it was: images whose settings are unchanged are kept in `output/images`. The
+    dataset's own images are scored beside the methods: what the judge finds where everything is in its place.
+
+    Args:
+        editor: a loaded model, used in place of `job.model`.
 
     Raises:
-        UsageError: a dataset, protocol, method or parameter that is not there, or no scene that can be scored.
-        ModelError: weights of the editor, the segmenter or the feature network are missing.
+        UsageError: a dataset, method or parameter that is not there, two systems of one name, or no scene that can be
+            scored.
+        ModelError: weights of the editor, the judge or the feature network are missing.
+        InlayError: no image at all could be made or scored; the report says why.
     """
-    protocols = EDIT_PROTOCOLS if task == "edit" else GENERATE_PROTOCOLS
-    protocol = protocol or next(iter(protocols))
-    if protocol not in protocols:
-        raise UsageError(f"There is no protocol '{protocol}' to {task}; choose from {', '.join(protocols)}.")
-    swept = expand_sweep(sweep) if sweep else []
-    guidances = {name: parse_method(name) for name in [*methods, *swept]}
-    if not (guidances or folders):
+    swept = expand_sweep(job.sweep) if job.sweep else ()
+    methods = once((*job.methods, *swept))
+    for method in methods:
+        chained(parse(method))  # refuses unknown ones before the long work
+    if not (methods or job.images):
         raise UsageError("There is nothing to evaluate; name methods, a sweep, or folders of images.")
-    collection = open_dataset(dataset)
-    suited, left_out = select_scenes(collection, protocol)
-    scorer, notes = _load_scorer(collection, segmenter, features, clip, task == "edit")
-    scenes = _sample(_scorable(suited, scorer, left_out), limit)
-    settings = Settings(task == "edit", steps, guidance_scale, size)
-    editor = editor or (_toybox() if guidances else None)
-
+    names = once((REAL, *methods, *job.images))
+    collection = open_dataset(job.dataset)
+    suited, left_out = select_scenes(collection, job.protocol)
+    scorer, notes = _load_scorer(collection, job)
+    scenes = _sample(_scorable(suited, scorer, left_out), job.limit)
     sources: dict[str, Source] = {REAL: lambda scene, seed: (scene.picture.file, None)}
-    if editor:
-        sources |= {name: Maker(editor, name, guidances[name], output, settings) for name in guidances}
-    sources |= {name: ImageFolder(folder) for name, folder in (folders or {}).items()}
-    systems = _run(sources, scenes, seeds, scorer, progress)
-    reference = _reference(scenes, scorer)
-
+    if methods:
+        editor = editor or editor_for(job.model, setup)
+        sources |= {name: Maker(editor, name, job, output) for name in methods}
+    sources |= {name: ImageFolder(folder) for name, folder in job.images.items()}
+    systems = _run(sources, scenes, job.seeds, scorer, progress)
     facts = {
-        "task": task,
+        "task": job.action,
         "dataset": collection.name,
-        "protocol": protocol,
+        "protocol": job.protocol,
         "scenes": len(scenes),
         "left out": left_out,
-        "segmenter": scorer.segmenter.name,
+        "judge": scorer.segmenter.name,
         "features": scorer.network.name,
-        "model": f"{editor.model.name} {editor.model.fingerprint}" if editor else None,
-        "seeds": list(seeds),
-        "steps": steps,
-        "guidance scale": guidance_scale,
-        "size": size,
+        "model": f"{editor.model.name} {editor.model.fingerprint}" if methods and editor else None,
+        "seeds": list(job.seeds),
+        "steps": job.steps,
+        "guidance scale": job.guidance_scale,
+        "size": getattr(job, "size", None),
         "notes": notes,
         "versions": {name: version(name) for name in ("inlay", "torch", "diffusers", "transformers")},
     }
-    table = tabulate(facts, systems, reference, real=REAL)
+    table = tabulate(facts, systems, _reference(scenes, scorer), real=REAL)
     write_report(table, systems, scenes, swept, output)
+    if not any(systems[name].made for name in names[1:]):
+        reason = next(iter(systems[names[1]].failed.values()))
+        raise InlayError(f"No image could be made or scored; the first that failed: {reason}")
     return table
 
 
@@ -126,7 +118,7 @@ def _run(
             continue
         try:
             file, cost = sources[name](scene, seed)
-            score = scorer(scene, seed, open_image(file), image_name(name, seed, scene))
+            score = scorer(scene, seed, Photo.open(file).pixels, image_name(name, seed, scene))
         except (UsageError, PhotoError) as error:
             systems[name].failed[f"{scene.name}, seed {seed}"] = str(error)
         else:
@@ -137,10 +129,10 @@ def _run(
 def _reference(scenes: Sequence[Scene], scorer: Scorer) -> Float[np.ndarray, "n d"] | None:
     """The features of the dataset's own images of the scenes, where it has any."""
     files = [scene.picture.file for scene in scenes if scene.picture.file.is_file()]
-    return np.stack([scorer.network.features(open_image(file)) for file in files]) if files else None
+    return np.stack([scorer.network.features(Photo.open(file).pixels) for file in files]) if files else None
 
 
-def _load_scorer(dataset: Dataset, segmenter: str, features: str, clip: str, edit: bool) -> tuple[Scorer, list[str]]:
+def _load_scorer(dataset: Dataset, job: Evaluation) -> tuple[Scorer, list[str]]:
     """The scorer, and a sentence for each metric that is left out because its weights are not at hand."""
     notes: list[str] = []
 
@@ -151,27 +143,22 @@ def _load_scorer(dataset: Dataset, segmenter: str, features: str, clip: str, edi
             notes.append(f"No {metric}: {error}")
             return None
 
-    score = optional(lambda: Clip(CLIP if clip == "clip" else clip), "CLIP score")
+    edit = isinstance(job, EditEvaluation)
+    score = optional(lambda: Clip(job.clip), "CLIP score")
     lpips = optional(Lpips, "LPIPS") if edit else None
-    networks = load_segmenter(segmenter, dataset.categories), load_features(features)
+    networks = load_segmenter(job.judge, dataset.categories), load_features(job.features)
     return Scorer(*networks, score, lpips, edit), notes
 
 
 def _scorable(scenes: Sequence[Scene], scorer: Scorer, left_out: dict[str, int]) -> list[Scene]:
     known = [scene for scene in scenes if scorer.knows(scene)]
     if len(known) < len(scenes):
-        left_out["a class that the segmenter does not know"] = len(scenes) - len(known)
+        left_out["a class that the judge does not know"] = len(scenes) - len(known)
     if not known:
-        raise UsageError(f"{scorer.segmenter.name} knows the classes of none of the scenes; name another segmenter.")
+        raise UsageError(f"{scorer.segmenter.name} knows the classes of none of the scenes; name another judge.")
     return known
 
 
 def _sample(scenes: Sequence[Scene], limit: int | None) -> list[Scene]:
     chosen = np.random.default_rng(0).permutation(len(scenes))[:limit]
     return [scenes[index] for index in sorted(chosen)]
-
-
-def _toybox() -> "Editor":
-    from ..editing.editor import Editor
-
-    return Editor.from_pretrained("toybox")

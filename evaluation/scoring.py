@@ -2,13 +2,12 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 from PIL import Image
 
-from ..errors import PhotoError
+from ..photos.photo import Photo
 from .background import BackgroundFidelity, background_fidelity, keep_background
 from .features import Clip, FeatureNetwork, Lpips
 from .overlap import Overlap, class_overlap, kept_apart
@@ -77,7 +76,7 @@ class Scorer:
         )
 
     def _background(self, scene: Scene, edited: UInt8[np.ndarray, "h w 3"]) -> tuple[BackgroundFidelity, float | None]:
-        photo, mask = open_image(scene.picture.file), scene.masks[0]
+        photo, mask = Photo.open(scene.picture.file).pixels, scene.masks[0]
         lpips = self.lpips.distance(photo, keep_background(photo, edited, mask)) if self.lpips else None
         return background_fidelity(photo, edited, mask), lpips
 
@@ -91,11 +90,3 @@ def classes_found(
         where = Image.fromarray(labels == ids[category.lower()])
         found[category] = np.asarray(where.resize(mask.shape[::-1], Image.Resampling.NEAREST))
     return found
-
-
-def open_image(file: Path) -> UInt8[np.ndarray, "h w 3"]:
-    """Read an image file as RGB; PhotoError where that fails."""
-    try:
-        return np.array(Image.open(file).convert("RGB"))
-    except OSError as error:
-        raise PhotoError(f"{file} cannot be read as an image ({error}).") from error

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 from inlay.errors import ModelError
-from inlay.evaluation.features import CLIP, Clip, InceptionFeatures, Lpips, frechet_distance, load_features
+from inlay.evaluation.features import Clip, InceptionFeatures, Lpips, frechet_distance, load_features
+from inlay.evaluation.job import CLIP
 from inlay.tests.evaluation.tiny_networks import tiny_clip
 from PIL import Image
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from inlay.editing.editor import Editor
-from inlay.errors import UsageError
+from inlay.errors import InlayError, UsageError
 from inlay.evaluation import evaluate
 from inlay.evaluation.datasets import open_dataset
 from inlay.evaluation.making import canvas
@@ -69,7 +69,7 @@ def test_a_table_end_to_end(editor: Editor, clip: str, dataset: Path, tmp_path: 
         methods=["plain", "masked-attention"],
         sweep="masked-attention:alpha=2,2.0",
         editor=editor,
-        segmenter=str(maps),
+        judge=str(maps),
         features=clip,
         clip=clip,
         steps=2,
@@ -121,7 +121,7 @@ def test_recall_and_instances_kept_apart(tmp_path: Path) -> None:
     labels[20:][dog[20:]] = 0
     Image.fromarray(labels).save(halved)
     images = {name: dataset / "images" for name in ("merged", "halved")}
-    table = evaluate("generate", dataset, output=tmp_path / "out", folders=images, segmenter=str(maps))
+    table = evaluate("generate", dataset, output=tmp_path / "out", images=images, judge=str(maps))
     assert [(row.method, row.recall, row.apart) for row in table.rows] == [
         ("real", 1, 1),
         ("merged", 0.5, 0),
@@ -135,7 +135,7 @@ def test_a_run_goes_on_where_it_was(editor: Editor, clip: str, dataset: Path, tm
     def run(**changes: Any) -> Table:
         calls.clear()
         settings: dict[str, Any] = {"methods": ["plain"], "steps": 2, "seeds": (0, 1), "features": clip}
-        settings |= {"editor": editor, "segmenter": segmenter}
+        settings |= {"editor": editor, "judge": segmenter}
         return evaluate("generate", dataset, output=output, **settings | changes)
 
     first = run()
@@ -161,7 +161,7 @@ def test_seeds_and_the_scores_of_a_scene(editor: Editor, clip: str, dataset: Pat
     maps = label_maps(tmp_path / "maps", scenes, "plain", lambda mask: mask)
     label_maps(maps, scenes, "plain", lambda mask: mask & False, seed=5)
     settings: dict[str, Any] = {"methods": ["plain"], "steps": 1, "seeds": (0, 5), "features": clip}
-    table = evaluate("generate", dataset, output=tmp_path / "out", editor=editor, segmenter=str(maps), **settings)
+    table = evaluate("generate", dataset, output=tmp_path / "out", editor=editor, judge=str(maps), **settings)
     plain = row(table, "plain")
     assert (plain.images, plain.miou.count) == (6, 3)
     assert (plain.miou.mean, plain.miou.deviation) == (0.5, 0)
@@ -178,8 +178,8 @@ def test_images_made_elsewhere(clip: str, dataset: Path, tmp_path: Path) -> None
     (tmp_path / "theirs").mkdir()
     for scene in scenes[:2]:
         Image.new("RGB", (32, 32), "red").save(tmp_path / "theirs" / f"{scene.name}.jpg")
-    settings: dict[str, Any] = {"folders": {"theirs": tmp_path / "theirs"}, "features": clip}
-    table = evaluate("generate", dataset, output=tmp_path / "out", segmenter=str(maps), **settings)
+    settings: dict[str, Any] = {"images": {"theirs": tmp_path / "theirs"}, "features": clip}
+    table = evaluate("generate", dataset, output=tmp_path / "out", judge=str(maps), **settings)
     theirs = row(table, "theirs")
     assert (theirs.images, theirs.miou.mean, theirs.unet_calls) == (2, 1, None)
     assert list(table.failures["theirs"]) == ["3, seed 0"]
@@ -189,7 +189,7 @@ def test_images_made_elsewhere(clip: str, dataset: Path, tmp_path: Path) -> None
 def test_edits_keep_their_background(editor: Editor, clip: str, dataset: Path, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"methods": ["plain", "masked-attention"], "steps": 2, "features": clip}
     segmenter = str(tiny_semantic(tmp_path / "segmenter", ["cat", "dog"]))
-    table = evaluate("edit", dataset, output=tmp_path / "out", editor=editor, segmenter=segmenter, **settings)
+    table = evaluate("edit", dataset, output=tmp_path / "out", editor=editor, judge=segmenter, **settings)
     assert table.facts["protocol"] == "same"
     for method in ("plain", "masked-attention"):
         found = row(table, method)
@@ -206,7 +206,7 @@ def test_a_dataset_without_images_is_generated_from_all_the_same(editor: Editor,
     dataset = write(tmp_path / "data", PICTURES, images=False)
     segmenter = str(tiny_semantic(tmp_path / "segmenter", ["cat", "dog"]))
     settings: dict[str, Any] = {"methods": ["plain"], "steps": 1, "features": clip}
-    table = evaluate("generate", dataset, output=tmp_path / "out", editor=editor, segmenter=segmenter, **settings)
+    table = evaluate("generate", dataset, output=tmp_path / "out", editor=editor, judge=segmenter, **settings)
     assert [found.method for found in table.rows] == ["plain"]
     assert row(table, "plain").frechet is None
 
@@ -214,12 +214,12 @@ def test_a_dataset_without_images_is_generated_from_all_the_same(editor: Editor,
 def test_classes_that_the_segmenter_does_not_know(editor: Editor, clip: str, dataset: Path, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"methods": ["plain"], "steps": 1, "features": clip, "editor": editor}
     only_cats = str(tiny_semantic(tmp_path / "cats", ["Cat"]))
-    table = evaluate("generate", dataset, output=tmp_path / "out", segmenter=only_cats, **settings)
+    table = evaluate("generate", dataset, output=tmp_path / "out", judge=only_cats, **settings)
     assert table.facts["scenes"] == 1
-    assert table.facts["left out"]["a class that the segmenter does not know"] == 2
+    assert table.facts["left out"]["a class that the judge does not know"] == 2
     neither = str(tiny_semantic(tmp_path / "cars", ["car"]))
     with pytest.raises(UsageError, match="knows the classes of none"):
-        evaluate("generate", dataset, output=tmp_path / "out", segmenter=neither, **settings)
+        evaluate("generate", dataset, output=tmp_path / "out", judge=neither, **settings)
 
 
 def test_a_prompt_that_is_too_long_for_its_words_is_counted(editor: Editor, clip: str, tmp_path: Path) -> None:
@@ -227,7 +227,7 @@ def test_a_prompt_that_is_too_long_for_its_words_is_counted(editor: Editor, clip
     dataset = write(tmp_path / "data", pictures)
     segmenter = str(tiny_semantic(tmp_path / "segmenter", ["cat", "dog", "person"]))
     settings: dict[str, Any] = {"methods": ["masked-attention"], "steps": 1, "features": clip}
-    table = evaluate("generate", dataset, output=tmp_path / "out", editor=editor, segmenter=segmenter, **settings)
+    table = evaluate("generate", dataset, output=tmp_path / "out", editor=editor, judge=segmenter, **settings)
     assert row(table, "masked-attention").images == 3
     assert list(table.failures["masked-attention"]) == ["4, seed 0"]
 
@@ -236,10 +236,14 @@ def test_a_prompt_that_is_too_long_for_its_words_is_counted(editor: Editor, clip
     ("task", "changes", "words"),
     [
         ("generate", {}, "nothing to evaluate"),
-        ("generate", {"methods": ["plain"], "protocol": "same"}, "no protocol 'same' to generate"),
-        ("edit", {"methods": ["plain"], "protocol": "mag"}, "no protocol 'mag' to edit"),
+        ("generate", {"methods": ["plain"], "protocol": "same"}, "protocol cannot be 'same'"),
+        ("edit", {"methods": ["plain"], "protocol": "mag"}, "protocol cannot be 'mag'"),
         ("edit", {"methods": ["magic"]}, "no method 'magic'"),
+        ("edit", {"methods": ["zest:colour=1"]}, "zest has no parameter"),
         ("edit", {"sweep": "zest"}, "no one list"),
+        ("edit", {"methods": ["zest:fraction=1"], "sweep": "zest:fraction=1,0"}, "zest:fraction=1 is named twice"),
+        ("generate", {"methods": ["plain"], "images": {"plain": "elsewhere"}}, "plain is named twice"),
+        ("generate", {"images": {"real": "elsewhere"}}, "real is named twice"),
     ],
 )
 def test_bad_requests_are_one_sentence(task: Any, changes: Any, words: str, dataset: Path, tmp_path: Path) -> None:
@@ -251,7 +255,7 @@ def test_bad_requests_are_one_sentence(task: Any, changes: Any, words: str, data
 def test_images_are_made_at_the_area_asked_for(editor: Editor, dataset: Path, tmp_path: Path) -> None:
     """An image made at another size is made anew."""
     maps = label_maps(tmp_path / "maps", select_scenes(open_dataset(dataset), "all")[0], "plain", lambda mask: mask)
-    settings: Any = {"output": tmp_path / "out", "methods": ["plain"], "editor": editor, "segmenter": str(maps)}
+    settings: Any = {"output": tmp_path / "out", "methods": ["plain"], "editor": editor, "judge": str(maps)}
     for size in (None, (96, 144)):
         evaluate("generate", dataset, **settings, features="judge", steps=1, size=size)
         made = Image.open(next((tmp_path / "out/images/plain/0").glob("*.png")))
@@ -266,3 +270,49 @@ def test_canvas_keeps_aspect_and_area(size: tuple[int, int], expected: tuple[int
     (scene, *_), _ = select_scenes(open_dataset(write(tmp_path / "data", PICTURES)), "all")
     scene.placements[0].segment.rle["size"] = list(size)
     assert canvas(scene, (64, 64), 8) == expected
+
+
+def test_junk_in_a_resumed_folder_is_made_anew(
+    editor: Editor, clip: str, dataset: Path, tmp_path: Path, calls: list[int]
+) -> None:
+    output, judge = tmp_path / "out", str(tiny_semantic(tmp_path / "judge", ["cat", "dog"]))
+
+    def run() -> Table:
+        calls.clear()
+        settings: dict[str, Any] = {"methods": ["plain"], "steps": 1, "features": clip, "judge": judge}
+        return evaluate("generate", dataset, output=output, editor=editor, **settings)
+
+    run()
+    text, torn, strange = sorted((output / "images/plain/0").glob("*.png"))
+    text.write_text("no picture")
+    torn.write_bytes(torn.read_bytes()[:-40])
+    Image.new("RGB", (8, 8)).save(strange)
+    table = run()
+    assert len(calls) == 3
+    assert table.failures == {}
+    run()
+    assert not calls
+
+
+def test_nothing_made_is_an_error(dataset: Path, tmp_path: Path) -> None:
+    """The report is there all the same, and says why."""
+    maps = label_maps(tmp_path / "maps", select_scenes(open_dataset(dataset), "all")[0], "real", lambda mask: mask)
+    images = {"theirs": str(tmp_path / "nowhere")}
+    with pytest.raises(InlayError, match="nowhere has no image named 1"):
+        evaluate("generate", dataset, output=tmp_path / "out", images=images, judge=str(maps))
+    assert "`theirs`: 3" in (tmp_path / "out" / "report.md").read_text()
+
+
+def test_images_are_read_in_display_orientation(clip: str, dataset: Path, tmp_path: Path) -> None:
+    """The dataset's own pictures, stored turned with an EXIF tag, score as the upright ones do."""
+    turned = tmp_path / "turned"
+    turned.mkdir()
+    for file in (dataset / "images").glob("*.png"):
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        Image.open(file).transpose(Image.Transpose.ROTATE_90).save(turned / file.name, exif=exif)
+    judge = str(tiny_semantic(tmp_path / "judge", ["cat", "dog"]))
+    settings: dict[str, Any] = {"images": {"turned": str(turned)}, "features": clip, "judge": judge}
+    table = evaluate("generate", dataset, output=tmp_path / "out", **settings)
+    assert row(table, "turned").miou == row(table, "real").miou
+    assert row(table, "turned").frechet == pytest.approx(0, abs=1e-4)

@@ -1,0 +1,129 @@
+"""Every option of an evaluation, declared once as those of an edit are: see `inlay.editing.job`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BeforeValidator, Field
+
+from ..editing.job import LARGEST_SEED, Frozen, Shell, parse_pairs, parse_size, says
+from ..errors import UsageError
+from ..guidance.written import between_commas
+
+CLIP = "openai/clip-vit-base-patch32"
+REAL = "real"
+"""The name of the dataset's own images among the systems of a table."""
+
+
+def parse_methods(value: Any) -> Any:
+    """Methods between commas, in one text or several: `plain,zest:layers=1,2` are two."""
+    from ..guidance.methods import METHODS
+
+    texts = [value] if isinstance(value, str) else value
+    return tuple(method for text in texts for method in between_commas(text, set(METHODS)))
+
+
+def parse_seeds(value: Any) -> Any:
+    """Whole numbers between commas, in one text or several."""
+    texts = [value] if isinstance(value, str) else value
+    return tuple(seed for text in texts for seed in (text.split(",") if isinstance(text, str) else [text]))
+
+
+def expand_sweep(text: str) -> tuple[str, ...]:
+    """The methods of a sweep, in order: `zest:fraction=0.1,0.5+paint-with-words` are two.
+
+    Raises UsageError unless exactly one value is a list.
+    """
+    lists = re.findall(r"=([^:+]*,[^:+]*)", text)
+    if len(lists) != 1:
+        raise UsageError(f"The sweep '{text}' has no one list of values; write METHOD:PARAMETER=V1,V2,V3.")
+    return tuple(text.replace(lists[0], value, 1) for value in lists[0].split(","))
+
+
+def once(values: tuple[Any, ...]) -> tuple[Any, ...]:
+    """Refuses what is named twice: it would be counted twice."""
+    if twice := [value for index, value in enumerate(values) if value in values[:index]]:
+        raise UsageError(f"{twice[0]} is named twice; name it once.")
+    return values
+
+
+Folders = Annotated[
+    dict[str, Path],
+    says("Score images made elsewhere, named as the dataset's. Repeatable."),
+    BeforeValidator(parse_pairs),
+    Shell(metavar="NAME=DIR"),
+]
+
+
+class Evaluation(Frozen):
+    """Measure methods on a dataset, as the papers do."""
+
+    dataset: Annotated[
+        str, says("A folder or instances file in COCO format, or toybox."), BeforeValidator(str), Shell(metavar="DATA")
+    ] = "toybox"
+    methods: Annotated[
+        tuple[str, ...],
+        says("Methods between commas, as for --method."),
+        BeforeValidator(parse_methods),
+        AfterValidator(once),
+        Shell(metavar="METHODS"),
+    ] = ()
+    sweep: Annotated[
+        str | None,
+        says("A method with a list as one value, as masked-attention:alpha=0.01,0.04."),
+        Shell(metavar="METHOD"),
+    ] = None
+    images: Folders = {}  # noqa: RUF012, pydantic copies it
+    judge: Annotated[str, says("judge, guide, a transformers model, or a folder of label maps.")] = "judge"
+    features: Annotated[
+        str, says("Network of the Frechet distance: judge, inception, clip, or a CLIP model by id or folder.")
+    ] = "judge"
+    clip: Annotated[str, says("CLIP model of the CLIP score, left out where it is not at hand.")] = CLIP
+    limit: Annotated[
+        int | None, says("How many scenes at most, chosen at random, always the same ones first.", ge=1)
+    ] = None
+    seeds: Annotated[
+        tuple[Annotated[int, Field(ge=0, le=LARGEST_SEED)], ...],
+        says("Seeds between commas, one image each.", min_length=1),
+        BeforeValidator(parse_seeds),
+        AfterValidator(once),
+        Shell(metavar="SEEDS", default="0"),
+    ] = (0,)
+    steps: Annotated[int, says("Denoising steps.", ge=1, le=1000)] = 25
+    guidance_scale: Annotated[
+        float | None, says("Strength of classifier-free guidance.", ge=0), Shell(default="the model's own")
+    ] = None
+    model: Annotated[str, says("As for edit and generate."), Shell("-m", "MODEL")] = "toybox"
+
+
+class GenerateEvaluation(Evaluation):
+    """Generate every scene's layout with each method, and score it."""
+
+    action: Literal["generate"] = "generate"
+    protocol: Annotated[
+        Literal["all", "mag", "zest-all", "zest-filtered", "zest-few"], says("Which scenes, and their prompts.")
+    ] = "all"
+    size: Annotated[
+        tuple[int, int] | None,
+        says("Size whose area pictures are made at, in the scenes' own aspects."),
+        BeforeValidator(parse_size),
+        Shell(metavar="WIDTHxHEIGHT", default="the model's own"),
+    ] = None
+
+
+class EditEvaluation(Evaluation):
+    """Edit every scene's picture with each method, and score it."""
+
+    action: Literal["edit"] = "edit"
+    protocol: Annotated[
+        Literal["same", "other"], says("What is asked for in the place of a thing: the same, or another.")
+    ] = "same"
+
+
+EVALUATIONS: dict[str, type[GenerateEvaluation] | type[EditEvaluation]] = {
+    "generate": GenerateEvaluation,
+    "edit": EditEvaluation,
+}
+"""The record of each task."""

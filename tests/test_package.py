@@ -4,13 +4,16 @@ A file knows what it imports, wherever in the file and for whatever reason, and 
 """
 
 import ast
+import re
 import subprocess
 import sys
 import tomllib
 from collections.abc import Iterator
+from importlib.metadata import packages_distributions
 from pathlib import Path
 
 import pytest
+from inlay.errors import InlayError, extra
 
 ROOT = Path(__file__).parent.parent
 SETTINGS = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
@@ -174,6 +177,41 @@ def test_the_checks_see_late_hidden_and_written_knowledge(tmp_path):
         ("diffusion/name.py", "inlay by its absolute name"),
     }
     assert circles(tmp_path) == {"editing/blend.py", "editing/crop.py", "editing/paste.py"}
+
+
+def test_what_is_imported_is_declared():
+    """A dependency is imported by what ships, or stands here with its reason."""
+    unseen = {"accelerate"}  # diffusers notices weights that a single file lacks only with it
+    brought = {"tokenizers", "pydantic-core"}  # parts of transformers and pydantic
+    owners = packages_distributions()
+    files = (file for file in sources() if room_of(file) != "workshop")
+    modules = {module for file in files for module in foreign_modules(file)} & owners.keys()
+    imported = {owners[module][0].lower().replace("_", "-") for module in modules} - brought
+    needed = named(SETTINGS["project"]["dependencies"])
+    extras = SETTINGS["project"]["optional-dependencies"]
+    assert imported - needed - set().union(*(named(extras[name]) for name in extras.keys() - {"dev"})) == set()
+    assert needed - imported == unseen
+
+
+def named(requirements):
+    return {re.split(r"[>\[]", one)[0].lower() for one in requirements}
+
+
+def foreign_modules(file):
+    """The top names of the modules of others that a file imports."""
+    for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+        names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+        if isinstance(node, ast.ImportFrom) and not node.level:
+            names = [node.module]
+        yield from ({name.split(".")[0] for name in names} - sys.stdlib_module_names)
+
+
+def test_a_missing_extra_is_one_sentence_with_the_command():
+    with (
+        pytest.raises(InlayError, match=r"^This needs no_such_package; .* pip install 'inlay\[evaluate\]'\.$"),
+        extra("evaluate"),
+    ):
+        import no_such_package  # noqa: F401
 
 
 def test_packages_are_the_folders_on_disk():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -26,7 +27,7 @@ from .job import EditJob, GenerateJob, Method, Record, SamplingJob, checked
 from .rank import Ranker, ToyboxRanker
 from .reconstruct import decode_with_background
 from .result import Result, facts
-from .sampling import Canvas, OnLatents, Painted, Progress, Sample, paint, with_fallbacks
+from .sampling import SHARED, OnLatents, Painted, Progress, Sample, paint, with_fallbacks
 from .settings import EditSettings, GenerateSettings
 from .windows import Mask, Window, edited_place, eight_bit, pasted, windows_of
 from .words import default_words, target_tokens
@@ -49,6 +50,17 @@ class Glimpse:
     def picture(self) -> UInt8[np.ndarray, "H W 3"]:
         """The first candidate as the decoder sees it now, at the model's size."""
         return eight_bit(self.model.decode(self.latents[:1]))[0]
+
+
+@dataclass(frozen=True, eq=False)
+class Work:
+    """A job with what it names, loaded; see `Editor.run`."""
+
+    job: EditJob | GenerateJob
+    photo: Any = None
+    mask: Any = None
+    regions: Sequence[Region] = ()
+    words: Words | None = None
 
 
 OnGlimpse = Callable[[Glimpse], None]
@@ -160,6 +172,36 @@ class Editor:
         Raises:
             UsageError: see `edit` and `generate`.
         """
+        plan, record = self._plan(Work(job, photo, mask, regions, words), guidance, attention)
+        done = []
+        for part, progress in zip(plan.parts, spread(on_step, len(plan.parts)), strict=True):
+            (edits,), fallbacks = self._painted([part], progress, on_glimpse)
+            done.append((edits, fallbacks))
+        return replace(self._result(plan, done), attention=record())
+
+    def run_many(self, works: Sequence[Work]) -> list[Result]:
+        """Do jobs together, each as `run` does it: what agrees in its size and its way of sampling goes through the
+        loop at once, and none depends on its neighbours but for rounding.
+
+        Raises:
+            UsageError: see `edit` and `generate`.
+        """
+        plans = [self._plan(work)[0] for work in works]
+        groups: list[list[Part]] = []
+        for part in (part for plan in plans for part in plan.parts):
+            group = next((group for group in groups if group[0].agrees(part)), None)
+            groups.append([part]) if group is None else group.append(part)
+        edits: dict[Part, tuple[list[Edited], tuple[str, ...]]] = {}
+        for group in groups:
+            done, fallbacks = self._painted(group)
+            edits |= {part: (one, fallbacks) for part, one in zip(group, done, strict=True)}
+        return [self._result(plan, [edits[part] for part in plan.parts]) for plan in plans]
+
+    def _plan(
+        self, work: Work, guidance: Guidance | None = None, attention: Sequence[str] = ()
+    ) -> tuple[Plan, Callable[[], Attention | None]]:
+        """What a job paints, and what to call for its attention when it is done."""
+        job, words, regions = work.job, work.words, work.regions
         check_kinds(guidance, regions)
         if words is None and isinstance(job, EditJob) and job.words:
             words = job.words[0]
@@ -171,44 +213,26 @@ class Editor:
         job = job.model_copy(update={"method": methods, "guidance_scale": self._scale(job)})
         with_recorder, record = recorded(guidance, attention)
         if isinstance(job, GenerateJob):
-            made = self._generate(job, with_recorder, regions, record, on_step, on_glimpse)
-            return replace(made, warnings=(*made.warnings, *kept.unrepeatable))
-        picture = photo if isinstance(photo, Photo) else Photo.from_image(photo)
-        place = edited_place(mask, regions, picture.size)
-        said = tuple(str(region.words) for region in regions) or (() if words is None else (str(words),))
-        job = job.model_copy(update={"words": said, "photo": str(picture.path) if picture.path else None})
-        made = self._edit(job, with_recorder, picture, place, regions, words, record, on_step, on_glimpse)
-        return replace(made, warnings=(*made.warnings, *kept.unrepeatable))
+            plan = self._generation(job, with_recorder, regions)
+        else:
+            picture = work.photo if isinstance(work.photo, Photo) else Photo.from_image(work.photo)
+            place = edited_place(work.mask, regions, picture.size)
+            said = tuple(str(region.words) for region in regions) or (() if words is None else (str(words),))
+            job = job.model_copy(update={"words": said, "photo": str(picture.path) if picture.path else None})
+            plan = self._edit(job, with_recorder, picture, place, regions, words)
+        return replace(plan, warnings=(*plan.warnings, *kept.unrepeatable)), record
 
-    def _generate(
-        self,
-        job: GenerateJob,
-        guidance: Guidance,
-        regions: Sequence[Region],
-        record: Callable[[], Attention | None],
-        on_step: Progress | None,
-        on_glimpse: OnGlimpse | None,
-    ) -> Result:
+    def _generation(self, job: GenerateJob, guidance: Guidance, regions: Sequence[Region]) -> Plan:
         height, width = picture_size(job.size or self.model.native_size)
         factor = self.model.factor
         padded = (-(-height // factor) * factor, -(-width // factor) * factor)
-
-        def work(samples: Sequence[Sample]) -> Sequence[UInt8[np.ndarray, "H W 3"]]:
-            painted = paint(self.model, job, guidance, samples, padded, on_step, self._glimpses(on_glimpse))
-            return eight_bit(self.model.decode(painted.latents))
-
-        seeds = seeds_of(job)
-        samples = [Sample(seed, job.prompt, job.negative_prompt, regions=tuple(regions)) for seed in seeds]
-        pictures, fallbacks = with_fallbacks(self.model, samples, work)
-        images = tuple(Photo.from_image(picture[:height, :width]) for picture in pictures)
-        found = [facts(self.model, job, seed, images[0], fallbacks=fallbacks) for seed in seeds]
+        samples = [Sample(seed, job.prompt, job.negative_prompt, regions=tuple(regions)) for seed in seeds_of(job)]
         warnings = (
             *self._prompt_warnings(job),
             *far_from_native((height, width), self.model.native_size),
             *surprises(job, regions, [str(region.words) for region in regions]),
         )
-        settings = tuple(Record(job=job, facts=one) for one in found)
-        return Result(images, seeds, (None,) * len(seeds), settings, warnings, record())
+        return Plan(job, (Part(job, guidance, padded, tuple(samples)),), warnings)
 
     def _edit(
         self,
@@ -218,10 +242,7 @@ class Editor:
         place: Mask,
         regions: Sequence[Region],
         words: Words | None,
-        record: Callable[[], Attention | None],
-        on_step: Progress | None,
-        on_glimpse: OnGlimpse | None,
-    ) -> Result:
+    ) -> Plan:
         warnings = list(self._prompt_warnings(job))
         if (place > 0).all():
             warnings.append("The mask covers the whole photo: nothing of it is kept.")
@@ -237,18 +258,78 @@ class Editor:
                 )
                 warnings.append(f"The words are {said!r}{choose}.")
         warnings += surprises(job, regions, job.words)
-        windows = windows_of(photo, place, regions, job, self.model)
-        seeds, fallbacks = seeds_of(job), tuple[str, ...]()
-        images, edits = [photo] * len(seeds), list[list[Edited]]()
-        for window, progress in zip(windows, spread(on_step, len(windows)), strict=True):
-            done, notes = self._paint(job, guidance, window, seeds, progress, on_glimpse)
-            images = [
-                pasted(image, one.patch, place, window.crop, job, self.model.factor)
-                for image, one in zip(images, done, strict=True)
+        parts = []
+        for window in windows_of(photo, place, regions, job, self.model):
+            shared = job.prompt, job.negative_prompt, job.source_prompt, window.regions, window.canvas
+            samples = tuple(Sample(seed, *shared) for seed in seeds_of(job))
+            parts.append(Part(job, guidance, window.size, samples, window))
+        return Plan(job, tuple(parts), tuple(warnings), photo, place, said)
+
+    def _painted(
+        self, parts: Sequence[Part], on_step: Progress | None = None, on_glimpse: OnGlimpse | None = None
+    ) -> tuple[list[list[Edited]], tuple[str, ...]]:
+        """The candidates of parts that agree, at the model's size, and what was fallen back to."""
+        first = parts[0]
+        glimpses = self._glimpses(on_glimpse, first.window and first.window.crop.box)
+
+        def work(tasks: Sequence[tuple[Part, Sample]]) -> Sequence[Edited]:
+            samples = [sample for _, sample in tasks]
+            painted = paint(self.model, first.job, first.guidance, samples, first.size, on_step, glimpses)
+            decoded = self._decoded(painted, tasks)
+            return [
+                Edited(patch, painted.inversion_psnr[k], score)
+                for k, (patch, score) in enumerate(zip(eight_bit(decoded), self._scores(decoded, tasks), strict=True))
             ]
-            edits.append(done)
-            fallbacks += notes
-        scores = tuple(mean([one[k].score for one in edits]) for k in range(len(seeds)))
+
+        tasks = [(part, sample) for part in parts for sample in part.samples]
+        done, fallbacks = with_fallbacks(self.model, tasks, work)
+        edits = iter(done)
+        return [[next(edits) for _ in part.samples] for part in parts], fallbacks
+
+    def _decoded(self, painted: Painted, tasks: Sequence[tuple[Part, Sample]]) -> Float[Tensor, "b 3 H W"]:
+        job = tasks[0][0].job
+        if not isinstance(job, EditJob) or job.background != "decoder":
+            return self.model.decode(painted.latents)
+        canvases = [part.window.canvas for part, _ in tasks if part.window]
+        return torch.cat(
+            [
+                decode_with_background(self.model, one[None], canvas.pixels, canvas.mask)
+                for one, canvas in zip(painted.latents, canvases, strict=True)
+            ]
+        )
+
+    def _scores(
+        self, decoded: Float[Tensor, "b 3 H W"], tasks: Sequence[tuple[Part, Sample]]
+    ) -> Sequence[float | None]:
+        """What the ranker says of each candidate, where there are several to choose from."""
+        scores: list[float | None] = [None] * len(tasks)
+        for part, own in groupby(range(len(tasks)), key=lambda k: tasks[k][0]):
+            places = list(own)
+            if self.ranker and part.window and part.job.num_images > 1:
+                seen = decoded[places] / 2 + 0.5
+                scores[places[0] : places[-1] + 1] = self.ranker(seen, part.window.canvas.mask, part.job.prompt)
+        return scores
+
+    def _result(self, plan: Plan, done: Sequence[tuple[Sequence[Edited], tuple[str, ...]]]) -> Result:
+        """What came of a job, from each part's candidates and fallbacks."""
+        job, photo, place, seeds = plan.job, plan.photo, plan.place, seeds_of(plan.job)
+        fallbacks = tuple(note for _, notes in done for note in notes)
+        if isinstance(job, GenerateJob):
+            height, width = job.size or self.model.native_size
+            images = tuple(Photo.from_image(one.patch[:height, :width]) for one in done[0][0])
+            found = [facts(self.model, job, seed, images[0], fallbacks=fallbacks) for seed in seeds]
+            settings = tuple(Record(job=job, facts=one) for one in found)
+            return Result(images, seeds, (None,) * len(seeds), settings, plan.warnings)
+        assert photo is not None
+        assert place is not None
+        windows = [part.window for part in plan.parts if part.window]
+        made = [photo] * len(seeds)
+        for window, (edits, _) in zip(windows, done, strict=True):
+            made = [
+                pasted(image, one.patch, place, window.crop, job, self.model.factor)
+                for image, one in zip(made, edits, strict=True)
+            ]
+        scores = tuple(mean([edits[k].score for edits, _ in done]) for k in range(len(seeds)))
         photo_sha256, mask_sha256 = sha256(photo.pixels), sha256(place)
         settings = tuple(
             Record(
@@ -262,58 +343,22 @@ class Editor:
                     photo_sha256=photo_sha256,
                     mask_sha256=mask_sha256,
                     changed_pixels=int((image.pixels != photo.pixels).any(-1).sum()),
-                    inversion_psnr=edits[-1][k].inversion_psnr,
-                    words=said,
+                    inversion_psnr=done[-1][0][k].inversion_psnr,
+                    words=plan.said,
                     score=scores[k],
                     ranker=self.ranker.name if self.ranker and scores[k] is not None else None,
                     fallbacks=fallbacks,
                 ),
             )
-            for k, (seed, image) in enumerate(zip(seeds, images, strict=True))
+            for k, (seed, image) in enumerate(zip(seeds, made, strict=True))
         )
-        warnings += [note for note in images[0].warnings if note not in warnings]
-        return Result(tuple(images), seeds, scores, settings, tuple(warnings), record())
-
-    def _paint(
-        self,
-        job: EditJob,
-        guidance: Guidance,
-        window: Window,
-        seeds: Sequence[int],
-        on_step: Progress | None,
-        on_glimpse: OnGlimpse | None,
-    ) -> tuple[list[Edited], tuple[str, ...]]:
-        """A window's candidates at the model's size."""
-
-        def work(samples: Sequence[Sample]) -> Sequence[Edited]:
-            glimpses = self._glimpses(on_glimpse, window.crop.box)
-            painted = paint(self.model, job, guidance, samples, window.size, on_step, glimpses)
-            decoded = self._decoded(job, painted, window.canvas)
-            scores = None
-            if self.ranker and job.num_images > 1:
-                scores = self.ranker(decoded / 2 + 0.5, window.canvas.mask, job.prompt)
-            return [
-                Edited(patch, painted.inversion_psnr[k], scores[k] if scores else None)
-                for k, patch in enumerate(eight_bit(decoded))
-            ]
-
-        samples = [
-            Sample(seed, job.prompt, job.negative_prompt, job.source_prompt, window.regions, window.canvas)
-            for seed in seeds
-        ]
-        return with_fallbacks(self.model, samples, work)
+        warnings = [*plan.warnings, *(note for note in made[0].warnings if note not in plan.warnings)]
+        return Result(tuple(made), seeds, scores, settings, tuple(warnings))
 
     def _glimpses(
         self, on_glimpse: OnGlimpse | None, crop: tuple[int, int, int, int] | None = None
     ) -> OnLatents | None:
         return on_glimpse and (lambda latents: on_glimpse(Glimpse(self.model, latents, crop)))
-
-    def _decoded(self, job: EditJob, painted: Painted, canvas: Canvas) -> Float[Tensor, "b 3 H W"]:
-        if job.background != "decoder":
-            return self.model.decode(painted.latents)
-        return torch.cat(
-            [decode_with_background(self.model, one[None], canvas.pixels, canvas.mask) for one in painted.latents]
-        )
 
     def _scale(self, job: SamplingJob) -> float:
         if job.guidance_scale is not None:
@@ -330,6 +375,35 @@ class Editor:
             nouns = ", ".join(shipped()["nouns"])
             said.append(f"toybox has never seen {', '.join(unknown)}; the things that it knows are {nouns}.")
         return tuple(said)
+
+
+@dataclass(frozen=True, eq=False)
+class Part:
+    """What of a job goes through the loop at once: all its candidates, of the picture or of a window of its photo."""
+
+    job: EditJob | GenerateJob
+    guidance: Guidance
+    size: tuple[int, int]
+    """(height, width) in the model's pixels."""
+    samples: tuple[Sample, ...]
+    window: Window | None = None
+
+    def agrees(self, other: Part) -> bool:
+        """Whether both can go through the loop together."""
+        alike = self.job.action == other.job.action and self.size == other.size and self.guidance == other.guidance
+        return alike and all(getattr(self.job, name, None) == getattr(other.job, name, None) for name in SHARED)
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """A job that is ready to be painted. `photo` and `place` are those of an edit, `said` the words it chose itself."""
+
+    job: EditJob | GenerateJob
+    parts: tuple[Part, ...]
+    warnings: tuple[str, ...]
+    photo: Photo | None = None
+    place: Mask | None = None
+    said: str | None = None
 
 
 @dataclass(frozen=True)

@@ -62,6 +62,10 @@ class Painted:
     inversion_psnr: tuple[float | None, ...]
 
 
+SHARED = ("steps", "scheduler", "guidance_scale", "strength", "invert", "shrink", "background")
+"""Fields of a job that all samples of a batch have alike; the last says how the editor decodes them."""
+
+
 @torch.no_grad()
 def paint(
     model: Model,
@@ -74,8 +78,8 @@ def paint(
 ) -> Painted:
     """Sample one latent per sample at `size` (H, W) pixels: from nothing, or blended into its canvas.
 
-    `job` says what all samples share: steps, scheduler, guidance scale, and how a canvas is painted on. Either all
-    samples have a canvas or none has.
+    `job` says what all samples share, and nothing else of it counts here: the fields of `SHARED`. Either all samples
+    have a canvas or none has.
     """
     assert job.guidance_scale is not None, "the editor fills in the model's own"
     sources = generators([sample.seed for sample in samples])

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from ..diffusion.schedule import scheduler_class
-from ..editing.editor import Editor, OnGlimpse
+from ..editing.editor import Editor, OnGlimpse, Work
 from ..editing.job import POINTERS, EditJob, GenerateJob, Record, Setup
 from ..editing.rank import ClipRanker
 from ..editing.result import Result
@@ -49,6 +49,32 @@ class Places:
     notes: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class Prepared:
+    """A job whose files are read; `layout_sha256` is that of its layout."""
+
+    job: EditJob | GenerateJob
+    photo: Photo | None
+    places: Places
+    layout_sha256: str | None
+
+    @property
+    def work(self) -> Work:
+        """The job as the editor takes it, with its layout's prompt and size where it has none."""
+        asked = self.job.model_copy(update={"prompt": self.places.prompt})
+        if isinstance(asked, GenerateJob) and self.places.size:
+            asked = asked.model_copy(update={"size": self.places.size})
+        return Work(asked, self.photo, self.places.mask, self.places.regions)
+
+    def performed(self, result: Result, before: Record | None = None) -> Performed:
+        """What came of it; `before` as in `perform`."""
+        settings = tuple(recorded(made, self.job, self.layout_sha256) for made in result.settings)
+        changed = before.changes(settings[0]) if before else ()
+        notes = [f"Not as when the settings were stored: {', '.join(changed)}."] if changed else []
+        result = replace(result, settings=settings)
+        return Performed(result, self.photo, self.places.mask, (*self.places.notes, *notes, *result.warnings))
+
+
 def perform(
     job: EditJob | GenerateJob,
     setup: Setup = Setup(),
@@ -70,27 +96,32 @@ def perform(
     Raises:
         InlayError: what Photo, segmentation, layouts, models and the editor raise.
     """
-    scheduler_class(job.scheduler)  # refuses wrong names before the long work
+    prepared = prepare(job, setup)
+    work = prepared.work
+    result = (editor or editor_for(job.model, setup)).run(
+        work.job,
+        work.photo,
+        work.mask,
+        work.regions,
+        attention=watched(work.job, prepared.places) if attention else (),
+        on_step=on_step,
+        on_glimpse=on_glimpse,
+    )
+    return prepared.performed(result, before)
+
+
+def prepare(job: EditJob | GenerateJob, setup: Setup = Setup()) -> Prepared:
+    """Read what a job names, and refuse what cannot be before the long work.
+
+    Raises:
+        InlayError: what Photo, segmentation, layouts and methods raise.
+    """
+    scheduler_class(job.scheduler)
     chained(tuple((one.name, one.parameters) for one in job.method or ()))
     photo = opened(job, setup) if isinstance(job, EditJob) else None
     places = placed(job, photo, setup)
     contents = None if job.layout is None else layout_sha256(Path(job.layout))  # now: it may change while we paint
-    asked = job.model_copy(update={"prompt": places.prompt})
-    if isinstance(job, GenerateJob) and places.size:
-        asked = asked.model_copy(update={"size": places.size})
-    result = (editor or editor_for(job.model, setup)).run(
-        asked,
-        photo,
-        places.mask,
-        places.regions,
-        attention=watched(asked, places) if attention else (),
-        on_step=on_step,
-        on_glimpse=on_glimpse,
-    )
-    result = replace(result, settings=tuple(recorded(made, job, contents) for made in result.settings))
-    changed = before.changes(result.settings[0]) if before else ()
-    notes = [f"Not as when the settings were stored: {', '.join(changed)}."] if changed else []
-    return Performed(result, photo, places.mask, (*places.notes, *notes, *result.warnings))
+    return Prepared(job, photo, places, contents)
 
 
 @lru_cache(maxsize=1)

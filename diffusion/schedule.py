@@ -17,7 +17,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import UsageError
-from .startup import import_wholly
 
 
 @dataclass(frozen=True)
@@ -78,8 +77,6 @@ class Schedule:
     """
 
     def __init__(self, name: str, config: dict[str, Any], count: int, first: int = 0) -> None:
-        if config.get("use_beta_sigmas"):
-            import_wholly()  # they come from scipy
         cls = scheduler_class(name)
         self.name = name
         if count < 1:

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
-from ..diffusion.model import EMBEDDED, Model
+from ..diffusion.model import Model
 from ..errors import UsageError
 from ..guidance.attention_pictures import Attention, RecordAttention
 from ..guidance.base import Chain, Guidance
@@ -24,7 +24,7 @@ from ..photos import MAX_PIXELS
 from ..photos.photo import Photo
 from .guided import check_kinds, far_from_native, surprises
 from .job import EditJob, GenerateJob, Method, Record, SamplingJob, checked
-from .rank import Ranker, ToyboxRanker
+from .rank import GuideRanker, Ranker
 from .reconstruct import decode_with_background
 from .result import Result, facts
 from .sampling import SHARED, OnLatents, Painted, Progress, Sample, paint, with_fallbacks
@@ -86,11 +86,11 @@ class Editor:
         allow_pickle: bool = False,
         ranker: Ranker | None = None,
     ) -> Editor:
-        """Load a model; see `Model.from_pretrained`. Toybox brings its own ranker."""
+        """Load a model; see `Model.from_pretrained`. A model with a guide ranks by it."""
         model = Model.from_pretrained(
             name, device=device, dtype=dtype, config=config, offline=offline, allow_pickle=allow_pickle
         )
-        return cls(model, ranker or (ToyboxRanker() if name in EMBEDDED else None))
+        return cls(model, ranker or (GuideRanker(model) if model.belongings.guide_folder else None))
 
     def generate(
         self,
@@ -366,14 +366,13 @@ class Editor:
         return float(self.model.defaults.get("guidance_scale", 7.5))
 
     def _prompt_warnings(self, job: SamplingJob) -> tuple[str, ...]:
-        from ..toybox.vocabulary import shipped, unknown_words
-
         lost = self.model.prompts.lost(job.prompt)
         limit = self.model.prompts.limit
         said = [f"The model reads {limit} tokens of a prompt; it does not see: {lost}"] if lost else []
-        if self.model.name in EMBEDDED and (unknown := unknown_words(job.prompt)):
-            nouns = ", ".join(shipped()["nouns"])
-            said.append(f"toybox has never seen {', '.join(unknown)}; the things that it knows are {nouns}.")
+        vocabulary = self.model.belongings.vocabulary
+        if vocabulary and (unknown := vocabulary.unknown(job.prompt)):
+            things = ", ".join(vocabulary.things)
+            said.append(f"{self.model.name} has never seen {', '.join(unknown)}; it knows {things}.")
         return tuple(said)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -9,7 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..errors import ModelError
+from ..diffusion.model import Model
+from ..weights.hub import from_pretrained
 
 
 class Ranker(Protocol):
@@ -23,25 +25,28 @@ class Ranker(Protocol):
         """One score per image in [0, 1] pixels; None where the prompt is beyond the ranker."""
 
 
-class ToyboxRanker:
-    """Mean probability, inside the mask, of the classes that the prompt names, by toybox's `guide` segmenter."""
+@dataclass(frozen=True)
+class GuideRanker:
+    """Mean probability, inside the mask, of the classes that the prompt names, by the model's own guide."""
 
-    name = "toybox guide"
+    model: Model
+
+    @property
+    def name(self) -> str:
+        return f"{self.model.name} guide"
 
     @torch.no_grad()
     def __call__(
         self, images: Float[Tensor, "b 3 H W"], mask: Float[Tensor, "H W"], prompt: str
     ) -> tuple[float, ...] | None:
-        from ..toybox.segmenter import load_segmenter
-        from ..toybox.vocabulary import class_of
-
-        classes = sorted(
-            {found for word in prompt.lower().split() if (found := class_of(word.strip(",.!?"))) is not None}
-        )
+        vocabulary, guide = self.model.belongings.vocabulary, self.model.belongings.guide
+        assert vocabulary is not None
+        words = [word.strip(",.!?") for word in prompt.lower().split()]
+        classes = sorted({vocabulary.classes[word] for word in words if word in vocabulary.classes})
         if not classes:
             return None
-        guide = load_segmenter("guide")
-        probability = guide(images.float().cpu()).softmax(dim=1)[:, classes].sum(dim=1)
+        place = next(guide.parameters()).device
+        probability = guide(images.float().to(place)).softmax(dim=1)[:, classes].sum(dim=1)
         inside = mask.to(probability)
         return tuple((probability * inside).sum(dim=(1, 2)).div(inside.sum()).tolist())
 
@@ -50,23 +55,17 @@ class ClipRanker:
     """CLIP similarity of the prompt and the masked place, cut out with its bounding box (Radford et al. 2021)."""
 
     def __init__(self, folder: str | Path, offline: bool = False) -> None:
-        """`folder`: a transformers CLIPModel with its processor; a local folder, or a hub id in the cache.
+        """`folder`: a transformers CLIPModel with its processor; a local folder, or a hub id.
 
         Raises:
             ModelError: the weights are not at hand.
         """
         from transformers import CLIPImageProcessorPil, CLIPModel, CLIPTokenizer
 
-        self.name = f"CLIP {folder}"
-        options: Any = {"local_files_only": offline or Path(folder).is_dir()}
-        try:
-            self.model: Any = CLIPModel.from_pretrained(folder, **options).eval()
-            self.processor: Any = CLIPImageProcessorPil.from_pretrained(folder, **options)
-            self.tokenizer: Any = CLIPTokenizer.from_pretrained(folder, **options)
-        except (OSError, ValueError) as error:
-            raise ModelError(
-                f"The CLIP weights {folder} are not at hand; name a folder that holds a CLIPModel."
-            ) from error
+        self.name, name = f"CLIP {folder}", str(folder)
+        self.model: Any = from_pretrained(CLIPModel, name, offline).eval()
+        self.processor: Any = from_pretrained(CLIPImageProcessorPil, name, offline)
+        self.tokenizer: Any = from_pretrained(CLIPTokenizer, name, offline)
 
     @torch.no_grad()
     def __call__(

@@ -17,8 +17,7 @@ from jaxtyping import Bool
 from pycocotools import mask as coco_mask
 
 from ..errors import UsageError
-
-TOYBOX = Path(__file__).parent.parent / "toybox" / "benchmark"
+from ..weights.catalogue import BENCHMARK
 
 Json = dict[str, Any]
 
@@ -84,7 +83,7 @@ def open_dataset(path: str | Path) -> Dataset:
 
     Raises UsageError where there is no instances file, more than one, a broken one, or one without masks.
     """
-    instances_file = _find_instances(TOYBOX if path == "toybox" else Path(path))
+    instances_file = _find_instances(BENCHMARK if path == "toybox" else Path(path))
     things = _read(instances_file, "images", "annotations", "categories")
     captions = _sibling(instances_file, "captions")
     stuff = _sibling(instances_file, "stuff")

@@ -12,12 +12,11 @@ import torch
 from jaxtyping import Float, UInt8
 from PIL import Image
 
-from ..diffusion.model import quiet_libraries
-from ..errors import ModelError, extra
+from ..errors import extra
+from ..weights.catalogue import SEGMENTERS, embedded_segmenter, file_at_hand
+from ..weights.hub import from_pretrained
 from .job import CLIP
-from .weights import local_weights, torch_hub_weights
 
-INCEPTION_FILE = "weights-inception-2015-12-05-6726825d.pth"
 INCEPTION_SIDE = 299
 
 
@@ -55,9 +54,7 @@ class JudgeFeatures:
     name = "judge"
 
     def __init__(self) -> None:
-        from ..toybox.segmenter import load_segmenter
-
-        self.network = load_segmenter("judge")
+        self.network = embedded_segmenter(SEGMENTERS["judge"])
 
     def features(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, " d"]:
         seen: list[torch.Tensor] = []
@@ -74,7 +71,7 @@ class InceptionFeatures:
     name = "Inception v3"
 
     def __init__(self) -> None:
-        weights = torch_hub_weights(INCEPTION_FILE, "Inception v3")
+        weights = file_at_hand("inception")
         with extra("inception"):
             import torch_fidelity  # noqa: F401, torchmetrics says only later that it needs it
             from torchmetrics.image.fid import NoTrainInceptionV3
@@ -93,14 +90,9 @@ class Clip:
     def __init__(self, model: str) -> None:
         from transformers import CLIPModel, CLIPProcessor
 
-        folder = local_weights(model)
         self.name = f"CLIP {Path(model).name}"
-        try:
-            with quiet_libraries():
-                self.network: Any = CLIPModel.from_pretrained(folder).eval()
-                self.processor: Any = CLIPProcessor.from_pretrained(folder)
-        except (OSError, ValueError) as error:
-            raise ModelError(f"{model} is not a CLIP model with its processor; name another.") from error
+        self.network: Any = from_pretrained(CLIPModel, model, offline=True).eval()
+        self.processor: Any = from_pretrained(CLIPProcessor, model, offline=True)
 
     def features(self, image: UInt8[np.ndarray, "h w 3"]) -> Float[np.ndarray, " d"]:
         inputs = self.processor(images=Image.fromarray(image), return_tensors="pt")
@@ -119,7 +111,7 @@ class Lpips:
     """Learned perceptual distance (LPIPS, AlexNet) of a photo and its edit's background; 0 where they are equal."""
 
     def __init__(self) -> None:
-        torch_hub_weights("alexnet-owt-7be5be79.pth", "LPIPS's AlexNet")
+        file_at_hand("alexnet")  # torchvision finds it there
         with extra("evaluate"):
             from torchmetrics.image.lpip import LearnedPerceptualImagePatchSimilarity
         self.network = LearnedPerceptualImagePatchSimilarity(net_type="alex", normalize=True)

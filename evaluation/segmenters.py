@@ -12,9 +12,9 @@ import torch
 from jaxtyping import Int, UInt8
 from PIL import Image
 
-from ..diffusion.model import quiet_libraries
 from ..errors import ModelError, PhotoError, UsageError
-from .weights import local_weights
+from ..weights.catalogue import SEGMENTERS, embedded_segmenter
+from ..weights.hub import fetch, quiet
 
 NOTHING = -1
 
@@ -41,7 +41,7 @@ def load_segmenter(name: str, categories: Mapping[str, int]) -> Segmenter:
 
     Raises ModelError if weights are missing or of another kind.
     """
-    if name in ("judge", "guide"):
+    if name in SEGMENTERS:
         return ToyboxSegmenter(name)
     folder = Path(name)
     if folder.is_dir() and not (folder / "config.json").is_file():
@@ -53,10 +53,8 @@ class ToyboxSegmenter:
     """One of toybox's own: the judge, for reports, or the guide, for what must not be chosen by the judge."""
 
     def __init__(self, name: str) -> None:
-        from ..toybox.segmenter import load_segmenter as load_toybox_segmenter
-
         self.name = name
-        self.network = load_toybox_segmenter(name)
+        self.network = embedded_segmenter(SEGMENTERS[name])
         self.classes = {name: index for index, name in enumerate(self.network.classes) if index > 0}
 
     def label(self, image: UInt8[np.ndarray, "h w 3"], file: str) -> Int[np.ndarray, "h w"]:
@@ -76,10 +74,10 @@ class TransformersSegmenter:
             AutoModelForUniversalSegmentation,
         )
 
-        folder = local_weights(name)
+        folder = fetch(name, offline=True)
         self.name = name
         try:
-            with quiet_libraries():
+            with quiet("transformers"):
                 self.processor: Any = AutoImageProcessor.from_pretrained(folder)
                 config = AutoConfig.from_pretrained(folder)
                 self.semantic = type(config) in AutoModelForSemanticSegmentation._model_mapping

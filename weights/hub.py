@@ -1,26 +1,114 @@
-"""Loading through transformers, with its failures told in one sentence."""
+"""Models of the hub, in its own cache: one variant of a diffusion model, and what transformers loads."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError
+from .parts import INDEX, lacking, needed
 
 
-def from_pretrained(kind: Any, name_or_path: str, offline: bool, **options: Any) -> Any:
-    """`kind.from_pretrained`, never from a pickle and, `offline`, never from the network. Raises ModelError."""
-    if issubclass(kind, _models()):
-        options["use_safetensors"] = True
+def fetch(
+    name: str, *, offline: bool = False, allow_pickle: bool = False, half: bool = False, index: bool = False
+) -> Path:
+    """The folder of a model given by folder or hub id; one that is whole in the cache is used without asking the hub.
+
+    Of several variants only one is fetched: that of half precision where `half`, else the plain one. `index` says that
+    a diffusion model is wanted.
+
+    Raises:
+        ModelError: not here, and not to be had; nothing that inlay could load.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+
+    folder = cached(name)
+    said = lacking(folder, allow_pickle) if folder else None
+    if folder and not said:
+        return folder
+    state = f"is not whole on this machine, it has {said}" if said else "is not on this machine"
+    if offline:
+        raise ModelError(f"The model {name} {state}; with a connection run: inlay models download {name}")
     try:
-        return kind.from_pretrained(name_or_path, local_files_only=offline, **options)
-    except (OSError, ValueError, RuntimeError) as error:
-        if Path(name_or_path).exists():
-            said = str(error).strip().splitlines()[0].rstrip(".")
-            raise ModelError(f"{name_or_path} cannot be loaded: {said}.") from error
-        cure = "run once without --offline" if offline else f"run: hf download {name_or_path}"
-        raise ModelError(f"The weights of {name_or_path} are not on this machine; {cure}.") from error
+        files = HfApi().list_repo_files(name)
+        if index and INDEX not in files:
+            raise ModelError(f"{name} is no diffusion model; it has no {INDEX}.")
+        folder = Path(snapshot_download(name, allow_patterns=needed(files, half, allow_pickle)))
+    except (OfflineModeIsEnabled, HfHubHTTPError, HFValidationError, OSError) as error:
+        raise ModelError(
+            f"The model {name} {state} and could not be fetched; with a connection run: inlay models download {name}"
+        ) from error
+    if said := lacking(folder, allow_pickle):
+        raise ModelError(f"The model {name} cannot be used, it has {said}; choose another.")
+    return folder
 
 
-def _models() -> type:
+def cached(name: str) -> Path | None:
+    """The folder of a hub id in the hub's cache, or a folder itself; None where nothing of it is here."""
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+
+    if Path(name).is_dir():
+        return Path(name)
+    try:
+        return Path(snapshot_download(name, local_files_only=True))
+    except (LocalEntryNotFoundError, HFValidationError):
+        return None
+
+
+def from_pretrained(kind: Any, name: str, offline: bool, **options: Any) -> Any:
+    """`kind.from_pretrained` of transformers on a folder or hub id.
+
+    Raises:
+        ModelError: not here and not to be had, pickled, of another kind, or without some of its weights.
+    """
     from transformers import PreTrainedModel
 
-    return PreTrainedModel
+    folder = fetch(name, offline=offline)
+    with quiet("transformers"), told(name):
+        if not (isinstance(kind, type) and issubclass(kind, PreTrainedModel)):
+            return kind.from_pretrained(folder, local_files_only=True, **options)
+        model, info = kind.from_pretrained(
+            folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **options
+        )
+    if missing := sorted(info["missing_keys"]):
+        raise ModelError(f"{name} lacks {missing[0]} and {len(missing) - 1} more weights; fetch it anew.")
+    return model
+
+
+@contextmanager
+def told(what: str) -> Iterator[None]:
+    """Tell what a library's loader raises in one sentence.
+
+    Raises:
+        ModelError: in place of it.
+    """
+    from pickle import UnpicklingError
+
+    from safetensors import SafetensorError
+
+    try:
+        yield
+    except (UnpicklingError, OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
+        lines = str(error).strip().splitlines()
+        reason = lines[0].split(". ")[0].rstrip(" .:") if lines else type(error).__name__
+        raise ModelError(f"{what} cannot be loaded ({reason}); fetch or convert it anew.") from error
+
+
+@contextmanager
+def quiet(*libraries: str) -> Iterator[None]:
+    """Silence the loading chatter of diffusers or transformers; errors still come as exceptions."""
+    logs: list[Any] = [import_module(f"{library}.utils.logging") for library in libraries]
+    levels = [log.get_verbosity() for log in logs]
+    for log in logs:
+        log.set_verbosity_error()
+        log.disable_progress_bar()
+    try:
+        yield
+    finally:
+        for log, level in zip(logs, levels, strict=True):
+            log.set_verbosity(level)

@@ -1,15 +1,16 @@
 """Models come from folders, single files and the hub's cache; what cannot be loaded says so in one sentence."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 import torch
 from inlay.diffusion.denoiser import NumericError
-from inlay.diffusion.model import Model, from_hub
-from inlay.diffusion.tokenizer import Tokenizer
+from inlay.diffusion.model import Model
 from inlay.errors import ModelError, UsageError
+from inlay.weights.diffusion import locate
 from safetensors.torch import load_file, save_file
 
 TEXTS = [
@@ -49,51 +50,42 @@ def copy(model_folder, tmp_path):
 
 
 @pytest.mark.parametrize("kind", ["sd1", "sd2", "sdxl"])
-def test_a_folder_loads_as_diffusers_and_transformers_load_it(model_folder, kind):
-    from diffusers import AutoencoderKL, UNet2DConditionModel
-    from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
+def test_a_folder_gives_the_components_of_the_stock_pipeline(model_folder, kind):
+    from diffusers import DiffusionPipeline
 
     folder = model_folder(kind)
     model = load(folder)
-    same_weights(model.unet, UNet2DConditionModel.from_pretrained(folder, subfolder="unet"))
-    same_weights(model.vae, AutoencoderKL.from_pretrained(folder, subfolder="vae"))
+    pipe = DiffusionPipeline.from_pretrained(folder, safety_checker=None)
+    same_weights(model.unet, pipe.unet)
+    same_weights(model.vae, pipe.vae)
+    names = ["", *(["_2"] if kind == "sdxl" else [])]
+    for name, encoder, tokenizer in zip(names, model.prompts.encoders, model.prompts.tokenizers, strict=True):
+        theirs = getattr(pipe, f"text_encoder{name}")
+        assert type(encoder) is type(theirs)
+        same_weights(encoder, theirs)
+        assert tokenizer(TEXTS).input_ids == getattr(pipe, f"tokenizer{name}")(TEXTS).input_ids
     assert not any(parameter.requires_grad for parameter in model.unet.parameters())
     assert not model.unet.training
-    ids = torch.randint(0, 130, (2, 16))
-    ids[:, 9:] = model.prompts.tokenizers[0].eos_token_id
-    names = ["text_encoder", *(["text_encoder_2"] if kind == "sdxl" else [])]
-    for name, encoder, cls in zip(
-        names, model.prompts.encoders, [CLIPTextModel, CLIPTextModelWithProjection], strict=False
-    ):
-        theirs = cls.from_pretrained(folder / name)(ids, output_hidden_states=True)
-        ours = encoder(ids)
-        torch.testing.assert_close(ours.last_hidden_state, theirs.last_hidden_state, atol=1e-5, rtol=1e-5)
-        torch.testing.assert_close(ours.hidden_states[-2], theirs.hidden_states[-2], atol=1e-5, rtol=1e-5)
-        if cls is CLIPTextModelWithProjection:
-            torch.testing.assert_close(ours.text_embeds, theirs.text_embeds, atol=1e-5, rtol=1e-5)
-    theirs = CLIPTokenizer.from_pretrained(folder / "tokenizer")
-    ours = model.prompts.tokenizers[0]
-    padded = theirs(TEXTS, padding="max_length", max_length=16, truncation=True).input_ids
-    assert [model.prompts._padded(ours, text) for text in TEXTS] == padded
-    pieces = ours.encode(TEXTS[0])
-    assert ours.convert_ids_to_tokens(pieces) == theirs.convert_ids_to_tokens(pieces)
-    assert ours.decode(pieces) == theirs.decode(pieces) == TEXTS[0]
+    padded = pipe.tokenizer(TEXTS, padding="max_length", max_length=16, truncation=True).input_ids
+    assert [model.prompts._padded(model.prompts.tokenizers[0], text) for text in TEXTS] == padded
+    assert model.scheduler_config["beta_end"] == pipe.scheduler.config.beta_end
 
 
-def test_the_older_vocabulary_and_merges_read_alike(model_folder, tmp_path):
-    folder = model_folder("sd1") / "tokenizer"
-    written = json.loads((folder / "tokenizer.json").read_text())["model"]
-    (tmp_path / "vocab.json").write_text(json.dumps(written["vocab"]))
-    pairs = [pair if isinstance(pair, str) else " ".join(pair) for pair in written["merges"]]
-    (tmp_path / "merges.txt").write_text("#version: 0.2\n" + "\n".join(pairs) + "\n")
-    shutil.copy(folder / "tokenizer_config.json", tmp_path)
-    new, old = Tokenizer(folder), Tokenizer(tmp_path)
-    assert [old.encode(text) for text in TEXTS] == [new.encode(text) for text in TEXTS]
-    assert (old.bos_token_id, old.eos_token_id, old.pad_token_id) == (
-        new.bos_token_id,
-        new.eos_token_id,
-        new.pad_token_id,
+def test_a_stock_pipeline_takes_the_components_and_an_adapter(model_folder, tmp_path):
+    """The libraries' loaders of adapters work on what is loaded: a textual inversion reaches our prompts."""
+    from diffusers import DDIMScheduler, StableDiffusionPipeline
+
+    model = load(model_folder("sd1"))
+    (encoder,), (tokenizer,) = model.prompts.encoders, model.prompts.tokenizers
+    before = model.prompts.encode(["a <thing>"]).states
+    scheduler = DDIMScheduler.from_config(model.scheduler_config)
+    pipe = StableDiffusionPipeline(
+        model.vae, encoder, tokenizer, model.unet, scheduler, None, None, requires_safety_checker=False
     )
+    save_file({"<thing>": torch.ones(32)}, tmp_path / "thing.safetensors")
+    pipe.load_textual_inversion(tmp_path / "thing.safetensors")
+    assert len(model.prompts.find("a <thing>", "<thing>")) == 1
+    assert not torch.equal(model.prompts.encode(["a <thing>"]).states, before)
 
 
 def test_facts_come_from_the_model(models):
@@ -120,14 +112,9 @@ def test_encoding_and_decoding_scale_as_the_configuration_says(models):
 
 def test_a_sharded_and_a_half_precision_folder_load(copy):
     whole = load(copy)
-    file = copy / "unet" / "diffusion_pytorch_model.safetensors"
-    weights = load_file(file)
-    names = sorted(weights)
-    for place, part in enumerate((names[::2], names[1::2]), 1):
-        save_file(
-            {name: weights[name] for name in part}, file.with_name(f"{file.stem}-{place:05}-of-00002.safetensors")
-        )
-    file.unlink()
+    (copy / "unet" / "diffusion_pytorch_model.safetensors").unlink()
+    whole.unet.save_pretrained(copy / "unet", max_shard_size="100KB")
+    assert len(list((copy / "unet").glob("*-of-*.safetensors"))) > 1
     text = copy / "text_encoder" / "model.safetensors"
     halves = {f"text_model.{name}": value.half() for name, value in load_file(text).items()}
     save_file(halves, text.with_name("model.fp16.safetensors"))
@@ -167,12 +154,12 @@ def test_broken_folders_are_refused(copy):
     unet.unlink()
     refused(copy, "has no weights")
     torch.save({"conv_in.bias": torch.zeros(3)}, unet.with_suffix(".bin"))
-    refused(copy, "only pickled weights, which are refused")
+    refused(copy, "only pickled weights of its unet, which are refused")
     unet.with_suffix(".bin").unlink()
     unet.write_bytes(kept)
     config = json.loads((copy / "unet" / "config.json").read_text())
     (copy / "unet" / "config.json").write_text(json.dumps({**config, "block_out_channels": [8, 32, 32]}))
-    refused(copy, "do not fit their config.json")
+    refused(copy, "conv_in.bias expected shape")
     (copy / "unet" / "config.json").write_text(json.dumps({**config, "class_embed_type": "timestep"}))
     refused(copy, "lack|needs more than text")
     (copy / "unet" / "config.json").write_text("{")
@@ -196,7 +183,10 @@ def test_pickled_weights_load_only_on_request_and_run_nothing(copy):
             return (Path.touch, (mark,))
 
     torch.save({"conv_in.bias": Trap()}, file.with_suffix(".bin"))
-    refused(copy, "holds more than tensors", allow_pickle=True)
+    refused(copy, "cannot be loaded", allow_pickle=True)
+    torch.save({"final_layer_norm.bias": Trap()}, copy / "text_encoder" / "pytorch_model.bin")
+    (copy / "text_encoder" / "model.safetensors").unlink()
+    refused(copy, "cannot be loaded", allow_pickle=True)
     assert not mark.exists()
 
 
@@ -252,9 +242,37 @@ def test_a_hub_id_that_is_not_here_names_the_command_that_gets_it(cached, offlin
 
 
 def test_a_hub_model_that_is_not_whole_is_not_mistaken_for_one(cached):
-    assert from_hub("owner/tiny", offline=False, allow_pickle=False) == cached
+    assert locate("owner/tiny") == cached
+    (cached / "tokenizer" / "tokenizer.json").unlink()
+    refused("owner/tiny", "it has no vocabulary of its tokenizer and could not be fetched")
     (cached / "unet" / "diffusion_pytorch_model.safetensors").unlink()
-    refused("owner/tiny", "could not be fetched|has no weights")
+    refused("owner/tiny", "is not whole on this machine, it has no weights of its unet", offline=True)
+
+
+@pytest.mark.parametrize(
+    ("part", "name", "tensor"),
+    [
+        ("unet", "diffusion_pytorch_model", "down_blocks.0.attentions.0.proj_in.lora_A.weight"),
+        ("unet", "diffusion_pytorch_model", "down_blocks.9.resnets.0.conv1.weight"),
+        ("vae", "diffusion_pytorch_model", "loss.logvar"),
+        ("text_encoder", "model", "encoder.layers.7.self_attn.q_proj.weight"),
+    ],
+)
+def test_tensors_that_would_be_ignored_are_named(copy, part, name, tensor):
+    file = copy / part / f"{name}.safetensors"
+    save_file(load_file(file) | {tensor: torch.zeros(1)}, file, {"format": "pt"})
+    refused(copy, rf"hold beside what their config\.json names .*{re.escape(tensor)}")
+
+
+def test_a_stray_file_of_weights_is_named(copy):
+    stray = copy / "unet" / "pytorch_lora_weights.safetensors"
+    save_file({"x": torch.zeros(1)}, stray)
+    refused(copy, "also holds pytorch_lora_weights.safetensors, which would be ignored")
+    stray.rename(stray.with_name("diffusion_pytorch_model-00001-of-00002.safetensors"))
+    refused(copy, "also holds diffusion_pytorch_model-00001-of-00002.safetensors")
+    (copy / "unet" / "diffusion_pytorch_model-00001-of-00002.safetensors").unlink()
+    save_file({"x": torch.zeros(1)}, copy / "unet" / "diffusion_pytorch_model.fp16.safetensors")
+    load(copy)  # another variant of the same weights
 
 
 def original_layout(folder):
@@ -312,4 +330,8 @@ def test_a_single_file_loads_with_its_configurations(model_folder, tmp_path):
     refused(file, "its configurations are not here: add --config DIR", offline=True)
     weights = load_file(file)
     save_file({name: value for name, value in weights.items() if "middle_block" not in name}, file)
-    refused(file, "do not fit the configuration", config=config)
+    refused(file, "do not fit the configuration|and its configuration names", config=config)
+    save_file(weights | {"model.diffusion_model.input_blocks.1.0.lora_A.weight": torch.zeros(1)}, file)
+    refused(file, "and its configuration names", config=config)
+    save_file(weights | {"lora_unet_down_blocks_0.lora_up.weight": torch.zeros(1)}, file)
+    refused(file, "holds lora_unet_down_blocks_0.lora_up.weight, which is no part", config=config)

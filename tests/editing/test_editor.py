@@ -12,6 +12,7 @@ from inlay.editing.sampling import with_fallbacks
 from inlay.errors import OutOfMemoryError, UsageError
 from inlay.guidance import MaskedAttention
 from inlay.guidance.regions import Region
+from inlay.weights.diffusion import Belongings
 
 PROMPT = "a red apple"
 
@@ -170,7 +171,7 @@ def test_a_result_names_what_made_it(editor, photo, mask):
 
 def test_a_result_says_what_the_model_advised(models, photo, mask):
     advice = {"masked-attention": {"layers": [1]}, "zest": {"layers": [0]}, "guidance_scale": 4.0}
-    editor = Editor(replace(models("sd1"), defaults=advice))
+    editor = Editor(replace(models("sd1"), belongings=Belongings(advice)))
     (record,) = editor.edit(photo, mask, PROMPT, steps=2, guidance=MaskedAttention()).settings
     assert (record.job.guidance_scale, record.facts.advice) == (4.0, {"masked-attention": {"layers": [1]}})
 

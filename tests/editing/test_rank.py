@@ -1,10 +1,13 @@
 """Rankers: a tiny real CLIP model, and toybox's own segmenter."""
 
+from dataclasses import replace
+
 import pytest
 import torch
-from inlay.editing.rank import ClipRanker, ToyboxRanker
+from inlay.editing.rank import ClipRanker, GuideRanker
 from inlay.errors import ModelError
 from inlay.tests import tiny
+from inlay.weights.diffusion import belongings
 
 
 @pytest.fixture(scope="module")
@@ -42,13 +45,15 @@ def test_clip_scores_the_masked_place_alone(clip_folder):
 
 
 def test_missing_clip_weights_are_named(tmp_path):
-    with pytest.raises(ModelError, match="not at hand"):
+    with pytest.raises(ModelError, match="has no config"):
         ClipRanker(tmp_path)
 
 
-def test_toybox_ranks_by_what_the_prompt_names():
+def test_a_model_with_a_guide_ranks_by_what_the_prompt_names(models):
+    ranker = GuideRanker(replace(models("sd1"), name="toybox", belongings=belongings("toybox")))
+    assert ranker.name == "toybox guide"
     noise = torch.rand(2, 3, 128, 128, generator=torch.Generator().manual_seed(0))
-    scores = ToyboxRanker()(noise, torch.ones(128, 128), "a cat")
+    scores = ranker(noise, torch.ones(128, 128), "a cat")
     assert scores is not None
     assert all(0 <= score <= 1 for score in scores)
-    assert ToyboxRanker()(noise, torch.ones(128, 128), "something else") is None
+    assert ranker(noise, torch.ones(128, 128), "something else") is None

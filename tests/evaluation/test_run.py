@@ -19,6 +19,7 @@ from inlay.evaluation.protocols import Scene, select_scenes
 from inlay.evaluation.summary import Table
 from inlay.tests.evaluation.coco import CATEGORIES, SIZE, box, thing, write
 from inlay.tests.evaluation.tiny_networks import tiny_clip, tiny_semantic
+from inlay.weights.diffusion import Belongings
 from PIL import Image
 
 PICTURES = [
@@ -152,7 +153,7 @@ def test_a_run_goes_on_where_it_was(editor: Editor, clip: str, dataset: Path, tm
     assert not calls
     run(steps=3)
     assert len(calls) == 3 * 2 * 3
-    run(steps=3, editor=Editor(replace(editor.model, defaults={"masked-attention": {"alpha": 0.1}})))
+    run(steps=3, editor=Editor(replace(editor.model, belongings=Belongings({"masked-attention": {"alpha": 0.1}}))))
     assert len(calls) == 3 * 2 * 3
 
 

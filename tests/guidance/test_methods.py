@@ -37,6 +37,7 @@ from inlay.guidance.written import between_commas, parse, written
 from inlay.guidance.zest import unit
 from inlay.tests import tiny
 from inlay.tests.guidance.guided import PROMPT, begin, box, sample, two_regions
+from inlay.weights.diffusion import Belongings
 
 
 class Classes(torch.nn.Module):
@@ -445,7 +446,7 @@ def test_unit_steps_reach_as_far_in_every_region(data: st.DataObject) -> None:
 
 
 def test_advice_for_one_kind_of_step_says_nothing_of_another(models: Any) -> None:
-    model = replace(models("sd1"), defaults={"masked-attention": {"normalize": "unit", "alpha": 0.3}})
+    model = replace(models("sd1"), belongings=Belongings({"masked-attention": {"normalize": "unit", "alpha": 0.3}}))
     schedule = Schedule("ddim", model.scheduler_config, 50)
     run, _ = begin(model, schedule, [PROMPT], [two_regions()], (8, 12), generators([0]))
     lengths = [

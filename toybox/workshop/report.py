@@ -23,8 +23,8 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPTokenizer
 
-from ...diffusion.model import EMBEDDED
 from ...evaluation.datasets import open_dataset
+from ...weights.catalogue import EMBEDDED
 from ..segmenter import Segmenter, load_segmenter
 from ..vocabulary import shipped
 from .autoencoder import FACTOR, reconstruction

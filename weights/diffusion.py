@@ -1,0 +1,89 @@
+"""Diffusion models by name: where their weights lie, and what an `inlay.json` beside these says belongs to them."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from ..errors import ModelError
+from .catalogue import EMBEDDED, embedded_segmenter
+from .hub import cached, fetch
+from .parts import INDEX, read_json
+
+PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
+
+
+def locate(name: str, offline: bool = False, allow_pickle: bool = False, half: bool = False) -> Path:
+    """The file or folder behind a model's name, fetched from the hub if it is an id and not in the cache.
+
+    Raises:
+        ModelError: nothing there.
+    """
+    if name in EMBEDDED:
+        if not (EMBEDDED[name] / INDEX).exists():
+            raise ModelError(f"The embedded model {name} is missing from this installation; reinstall inlay.")
+        return EMBEDDED[name]
+    path = Path(name).expanduser()
+    if path.suffix in PICKLES:
+        raise ModelError(f"{name} is a pickle, which can run code when it is opened; convert it to .safetensors first.")
+    if path.is_file() or (path / INDEX).is_file():
+        return path
+    if path.exists():
+        raise ModelError(f"{name} is no model: a folder in diffusers layout has a model_index.json.")
+    if path.suffix == ".safetensors" or name.count("/") != 1 or name.startswith((".", "/", "~")):
+        raise ModelError(
+            f"There is no model at {name}; give a folder, a .safetensors file, a hub id like owner/name, or toybox."
+        )
+    return fetch(name, offline=offline, allow_pickle=allow_pickle, half=half, index=True)
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """The words that a model was trained on, and the things among them."""
+
+    words: frozenset[str]
+    things: tuple[str, ...]
+    classes: dict[str, int]
+    """Each thing's forms and the class that the model's guide has for it; 0 is the background."""
+
+    @classmethod
+    def read(cls, path: Path) -> Vocabulary:
+        """From a file with `words`, and `nouns`, the forms of each."""
+        found = read_json(path)
+        nouns: dict[str, list[str]] = found["nouns"]
+        classes = {form: number for number, forms in enumerate(nouns.values(), start=1) for form in forms}
+        return cls(frozenset(found["words"]), tuple(nouns), classes)
+
+    def unknown(self, prompt: str) -> list[str]:
+        """The words of a prompt that the model has never seen, in order, each once."""
+        found = re.findall(r"[^\W\d_]+", prompt.lower())
+        return list(dict.fromkeys(word for word in found if word not in self.words))
+
+
+@dataclass(frozen=True)
+class Belongings:
+    """What an `inlay.json` says: `defaults` are the guidance scale and the methods' parameters that suit the model
+    best; "vocabulary" and "guide" name a file and a folder beside it."""
+
+    defaults: dict[str, Any] = field(default_factory=dict)
+    vocabulary: Vocabulary | None = None
+    guide_folder: Path | None = None
+
+    @cached_property
+    def guide(self) -> Any:
+        """A network from pictures (b, 3, H, W) in [0, 1] to logits of the vocabulary's classes, frozen; None where the
+        model has none. Raises ModelError where it is named and not there."""
+        return embedded_segmenter(self.guide_folder) if self.guide_folder else None
+
+
+def belongings(name: str) -> Belongings:
+    """What belongs to a model of that name as far as it is on this machine; nothing of it is loaded or fetched."""
+    folder = EMBEDDED.get(name) or cached(name)
+    if folder is None or not (folder / "inlay.json").is_file():
+        return Belongings()
+    said = read_json(folder / "inlay.json")
+    words, guide = said.pop("vocabulary", None), said.pop("guide", None)
+    return Belongings(said, Vocabulary.read(folder / words) if words else None, folder / guide if guide else None)

@@ -612,7 +612,7 @@ def test_a_method_in_one_file_registers_itself_and_runs(models: Any) -> None:
         two, three = (sample(model, Louder(times), two_regions()) for times in (2.0, 3.0))
         assert torch.equal(sample(model, Louder(), two_regions()), two)
         assert not torch.equal(two, three)
-        advising = replace(model, defaults={"louder": {"times": 3.0}})
+        advising = replace(model, belongings=Belongings({"louder": {"times": 3.0}}))
         assert torch.equal(sample(advising, Louder(), two_regions()), three)
     finally:
         METHODS.pop("louder", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from random import Random
 
@@ -20,6 +21,7 @@ from inlay.toybox.workshop.config import config
 from inlay.toybox.workshop.grounds import PAINTERS, paint
 from inlay.toybox.workshop.scenes import Renderer
 from inlay.toybox.workshop.world import GROUNDS, NOUNS, PHOTO, WORLDS
+from PIL import Image
 
 
 def test_same_seed_same_scenes() -> None:
@@ -117,3 +119,24 @@ def test_pairs_are_of_one_kind_and_apart(tmp_path: Path) -> None:
         assert one.category == other.category
         apart = np.argwhere(one.mask)[:, None] - np.argwhere(other.mask)[None]
         assert np.linalg.norm(apart, axis=-1).min() >= make_benchmark.GAP
+
+
+def test_what_is_behind_a_thing_is_the_same_scene_without_it(tmp_path: Path) -> None:
+    """Beside the removed thing and its shadow nothing changes; on its mask the ground shows, or the thing behind."""
+    chosen = make_benchmark.mixed(renderer(), 2, 3)
+    make_benchmark.write(renderer(), tmp_path, chosen)
+    annotations = {one["id"]: one for one in json.loads((tmp_path / "instances.json").read_text())["annotations"]}
+    files = list((tmp_path / "without").iterdir())
+    assert len(files) == len(chosen)
+    for file in files:
+        removed = annotations[int(file.stem)]
+        scenes, row, seed, objects = chosen[removed["image_id"] - 1]
+        slot = [one for one in annotations.values() if one["image_id"] == removed["image_id"]].index(removed)
+        behind = np.asarray(Image.open(file))
+        mask = scenes.masks[row, slot].numpy()
+        assert (behind[mask][:, 3] == 255).mean() > 0.9
+        other = renderer()(seed, make_benchmark.BATCH, objects, without=slot)
+        assert int((other.nouns[row] >= 0).sum()) == int((scenes.nouns[row] >= 0).sum()) - 1
+        image = np.asarray(Image.open(tmp_path / "images" / f"{removed['image_id']:06d}.png"))
+        whole = (other.images[row].permute(1, 2, 0) * 255).round().byte().numpy()
+        assert (np.where(behind[..., 3:] > 0, behind[..., :3], image) == whole).all()

@@ -12,13 +12,15 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float, UInt8
 from PIL import Image
 from pycocotools import mask as coco_mask
 from scipy.ndimage import distance_transform_edt
+from torch import Tensor
 
 from .config import config
 from .scenes import Renderer, Scenes
@@ -32,13 +34,26 @@ SMALL = (0.12, 0.15)
 """Sides of small things, as shares of the picture's."""
 GAP = 8
 """Pixels between the two things of a pair: a cell of the latents."""
-Chosen = tuple[Scenes, int]
-"""A row of a batch of scenes."""
+BATCH = 32
+
+
+class Chosen(NamedTuple):
+    """A row of a batch of scenes, and what drew it."""
+
+    scenes: Scenes
+    row: int
+    seed: int
+    objects: int | None
 
 
 def write(renderer: Renderer, folder: Path, chosen: Sequence[Chosen]) -> None:
-    """The chosen scenes, with every object's visible mask, in COCO format."""
-    (folder / "images").mkdir(parents=True, exist_ok=True)
+    """The chosen scenes, with every object's visible mask, in COCO format.
+
+    `without/ID.png` shows what is behind one object of a scene, by its annotation's id: the pixels that would be others
+    if it were not there, its shadow's too; all else is transparent.
+    """
+    for inner in ("images", "without"):
+        (folder / inner).mkdir(parents=True, exist_ok=True)
     nouns = renderer.world.nouns
     instances: dict[str, Any] = {
         "info": {"description": f"inlay toybox benchmark, world {renderer.world.name!r}", "version": "1"},
@@ -48,28 +63,41 @@ def write(renderer: Renderer, folder: Path, chosen: Sequence[Chosen]) -> None:
         "annotations": [],
     }
     captions: dict[str, Any] = {"images": instances["images"], "annotations": []}
-    for scenes, row in chosen:
+    for scenes, row, seed, objects in chosen:
         number = len(instances["images"]) + 1
-        image = (scenes.images[row].permute(1, 2, 0) * 255).round().byte().cpu().numpy()
+        image = _pixels(scenes.images[row])
         Image.fromarray(image).save(folder / "images" / f"{number:06d}.png", optimize=True)
         size = renderer.world.size
         entry = {"id": number, "file_name": f"{number:06d}.png", "width": size, "height": size, "license": 1}
         instances["images"].append(entry | {"ground": scenes.grounds[row]})
         captions["annotations"].append({"id": number, "image_id": number, "caption": scenes.captions[row].text})
-        for mask, noun in zip(scenes.masks[row].cpu().numpy(), scenes.nouns[row].tolist(), strict=True):
-            if noun >= 0:
-                identity = len(instances["annotations"]) + 1
-                instances["annotations"].append(_annotation(mask, identity, number, noun + 1))
+        removed = number % int((scenes.nouns[row] >= 0).sum())
+        for slot, noun in enumerate(scenes.nouns[row].tolist()):
+            if noun < 0:
+                continue
+            identity = len(instances["annotations"]) + 1
+            instances["annotations"].append(
+                _annotation(scenes.masks[row, slot].cpu().numpy(), identity, number, noun + 1)
+            )
+            if slot == removed:
+                behind = _pixels(renderer(seed, BATCH, objects, without=slot).images[row])
+                differs = (behind != image).any(-1, keepdims=True)
+                shown = np.concatenate([behind * differs, differs * np.uint8(255)], -1)
+                Image.fromarray(shown).save(folder / "without" / f"{identity}.png", optimize=True)
     for name, content in (("instances", instances), ("captions", captions)):
         (folder / f"{name}.json").write_text(json.dumps(content) + "\n")
+
+
+def _pixels(image: Float[Tensor, "3 h w"]) -> UInt8[np.ndarray, "h w 3"]:
+    return (image.permute(1, 2, 0) * 255).round().byte().cpu().numpy()
 
 
 def mixed(renderer: Renderer, each: int, seed: int) -> list[Chosen]:
     """`each` scenes with one object and then as many with more; every caption calls its things by their plain names."""
     singles: list[Chosen] = []
     several: list[Chosen] = []
-    for scenes, row in _suitable(renderer, seed, None):
-        (singles if int((scenes.nouns[row] >= 0).sum()) == 1 else several).append((scenes, row))
+    for found in _suitable(renderer, seed, None):
+        (singles if int((found.scenes.nouns[found.row] >= 0).sum()) == 1 else several).append(found)
         if min(len(singles), len(several)) >= each:
             return singles[:each] + several[:each]
     raise AssertionError("seeds do not end")
@@ -77,7 +105,7 @@ def mixed(renderer: Renderer, each: int, seed: int) -> list[Chosen]:
 
 def pairs(renderer: Renderer, count: int, seed: int) -> list[Chosen]:
     """Scenes of two things of the same kind that stand at least `GAP` pixels apart."""
-    found = ((scenes, row) for scenes, row in _suitable(renderer, seed, 2) if _twins(scenes, row))
+    found = (one for one in _suitable(renderer, seed, 2) if _twins(one.scenes, one.row))
     return list(itertools.islice(found, count))
 
 
@@ -88,11 +116,11 @@ def small(renderer: Renderer, count: int, seed: int) -> list[Chosen]:
 
 def _suitable(renderer: Renderer, seed: int, objects: int | None, least_share: float = LEAST_SHARE) -> Iterator[Chosen]:
     for batch in itertools.count(seed):
-        scenes = renderer(batch, 32, objects)
+        scenes = renderer(batch, BATCH, objects)
         for row in range(len(scenes.images)):
             shares = scenes.masks[row, : int((scenes.nouns[row] >= 0).sum())].float().mean((1, 2))
             if len(shares) and _plain(scenes, row, renderer) and bool((shares >= least_share).all()):
-                yield scenes, row
+                yield Chosen(scenes, row, batch, objects)
 
 
 def _twins(scenes: Scenes, row: int) -> bool:

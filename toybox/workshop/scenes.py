@@ -60,12 +60,24 @@ class Renderer:
         self.hues = _hues(atlas).tolist()
         self.photos = photo_bank(world.size)
 
-    def __call__(self, seed: int, count: int, objects: int | None = None, photos: float | None = None) -> Scenes:
-        """`count` scenes of `seed`; `objects` fixes how many stand in each, `photos` the share on real photos."""
+    def __call__(
+        self,
+        seed: int,
+        count: int,
+        objects: int | None = None,
+        photos: float | None = None,
+        without: int | None = None,
+    ) -> Scenes:
+        """`count` scenes of `seed`; `objects` fixes how many stand in each, `photos` the share on real photos.
+
+        `without`: leave out this object of every scene, and nothing else; captions differ.
+        """
         random, words = Generator().manual_seed(seed), Random(seed)
         layout = self._layout(random, count, objects)
         images, grounds = self._grounds(random, count, self.world.photos if photos is None else photos)
         colours = [[self._colour(words, int(noun)) for noun in row] for row in layout.nouns]
+        if without is not None:
+            layout.nouns[:, without] = -1
         alphas = []
         for slot in range(layout.nouns.shape[1]):
             shadow = torch.tensor([ground.shadow for ground in grounds])

@@ -1,6 +1,6 @@
 # `make check` is what CI runs. PYTHON is the interpreter that has inlay and its `dev` extra installed.
 PYTHON ?= python
-ROOMS = diffusion editing evaluation guidance jobs photos segmentation toybox weights
+ROOMS = diffusion editing evaluation guidance jobs photos segmentation toybox ui weights
 
 .PHONY: check lint types test
 check: lint types test

@@ -19,7 +19,7 @@ _HOME = {
 }
 _ROOMS = (
     *("diffusion", "editing", "errors", "evaluation", "guidance", "jobs"),
-    *("photos", "segmentation", "toybox", "weights"),
+    *("photos", "segmentation", "toybox", "ui", "weights"),
 )
 __all__ = ["Editor", "Photo", "Region", "Result", "__version__"]
 

@@ -90,6 +90,26 @@ class Saying(Frozen):
     debug: Annotated[bool, says("Show where an error came from.")] = False
 
 
+class Serving(Frozen):
+    """What `inlay ui` shows, and where."""
+
+    photo: Annotated[Path | None, says("The photo to begin with.")] = None
+    model: Annotated[
+        str, says("The model to begin with: as for edit, or any name that --model takes there."), Shell("-m", "MODEL")
+    ] = "toybox"
+    segmenter: Annotated[str, says("Who makes masks: auto, grabcut, sam, or weights.")] = "auto"
+    folder: Annotated[
+        Path | None,
+        says("Where photos, masks and results are kept."),
+        Shell(metavar="DIR", default="inlay-history beside the photo"),
+    ] = None
+    port: Annotated[int, says("Where to listen.", ge=0, le=65535), Shell(default="a free one")] = 0
+    host: Annotated[str, says("Another address than this machine's own opens the page to others, by its token.")] = (
+        "127.0.0.1"
+    )
+    browser: Annotated[bool, says("Open the page in the browser.")] = True
+
+
 def takes(job: type[Frozen], *others: type[Frozen]) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Gives a command the fields of records as options. None of `job` is required, and its switches can be set back,
     since `--from` may have settings of its own."""
@@ -247,6 +267,26 @@ def given(kind: type[Frozen], options: dict[str, Any]) -> dict[str, Any]:
 def parsed(kind: type[Kind], options: dict[str, Any]) -> Kind:
     """A record as the command line gave it."""
     return checked(kind, **given(kind, options))
+
+
+@app.command("ui")
+@takes(Serving, Setup, Saying)
+def show_page(**options: Any) -> None:
+    """Point, brush, preview and edit in the browser.
+
+    inlay ui coffee.png
+    """
+    from .ui.serve import Started, serve
+
+    asked, how = parsed(Serving, options), parsed(Saying, options)
+
+    def on_start(started: Started) -> None:
+        typer.echo(json.dumps({"address": started.address}) if how.as_json else started.address)
+        sys.stdout.flush()
+        if started.warning:
+            speaker(how.quiet)(started.warning)
+
+    serve(**dict(asked), setup=parsed(Setup, options), on_start=on_start)
 
 
 @models.command("list")

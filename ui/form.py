@@ -1,0 +1,124 @@
+"""The page's form, made from the job records, and the way back: from a record to a command and a manifest's row."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Collection, Mapping
+from typing import Any
+
+from ..editing.job import JOBS, POINTERS, EditJob, GenerateJob, Record, Shell, checked
+from ..errors import UsageError
+from ..guidance.written import written
+
+MAIN = ("prompt", "method", "strength", "steps", "seed", "num_images", "model")
+"""Fields in view; all others stand under "More", as their record has them."""
+
+DRAWN = {*POINTERS, "words", "layout", "colour", "photo", "frame", "mask_grow", "feather"}
+"""Fields that are said on the canvas, or by a slider beside it."""
+
+IDLE = {"action", "pick", "segmenter", "mask_read", "mask_fit", "mask_invert"}
+"""Fields that say nothing of a mask which is drawn already."""
+
+
+def form(kind: type[EditJob] | type[GenerateJob], model: str = "toybox") -> list[dict[str, Any]]:
+    """A description of each field that a person fills in, those of `MAIN` first; `model` is the one to begin with."""
+    schema = kind.model_json_schema()["properties"]
+    names = [name for name in schema if name not in DRAWN | IDLE]
+    names.sort(key=lambda name: MAIN.index(name) if name in MAIN else len(MAIN))
+    schema["model"]["default"] = model
+    return [described(name, schema[name], kind) for name in names]
+
+
+def described(name: str, schema: Mapping[str, Any], kind: type[EditJob] | type[GenerateJob]) -> dict[str, Any]:
+    """A field as the page draws it: a checkbox, a choice, a number in a range, or the text that a shell would take."""
+    plain = next((one for one in schema.get("anyOf", ()) if one.get("type") != "null"), schema)
+    shell = next((one for one in kind.model_fields[name].metadata if isinstance(one, Shell)), Shell())
+    control = plain.get("type") if plain.get("type") in ("boolean", "integer", "number") else "text"
+    limits = {
+        "minimum": plain.get("minimum", plain.get("exclusiveMinimum")),
+        "maximum": plain.get("maximum"),
+        "choices": plain.get("enum"),
+    }
+    return {
+        "name": name,
+        "label": LABELS.get(name, name.replace("_", " ").capitalize()),
+        "help": schema["description"],
+        "control": "choice" if limits["choices"] else control,
+        "default": schema.get("default") if control != "text" or isinstance(schema.get("default"), str) else None,
+        "unset": shell.default,
+        "more": name not in MAIN,
+        **{limit: value for limit, value in limits.items() if value is not None},
+    }
+
+
+LABELS = {"num_images": "Images", "match_colour": "Match colour"}
+
+
+def job_of(action: str, given: Mapping[str, Any], models: Collection[str], **ours: Any) -> EditJob | GenerateJob:
+    """The job that a filled-in form asks for; `ours` are the fields that the page does not say by name.
+
+    Raises:
+        UsageError: a field that the form does not have, or one outside its range; a model that was not offered.
+    """
+    if action not in JOBS:
+        raise UsageError(f"The page cannot {action!r}; load it anew.")
+    kind = JOBS[action]
+    filled = {name: value for name, value in given.items() if value not in ("", None)}
+    if foreign := filled.keys() - set(kind.model_fields) | filled.keys() & (IDLE | DRAWN - SLIDERS):
+        raise UsageError(f"The form has no field {min(foreign)!r}; load the page anew.")
+    if filled["model"] not in models:
+        raise UsageError(f"The model {filled['model']!r} was not offered; start inlay ui with --model to use another.")
+    return checked(kind, **{"prompt": "", **filled, **ours})
+
+
+SLIDERS = {"mask_grow", "feather"}
+
+
+def filled_in(job: EditJob | GenerateJob) -> dict[str, Any]:
+    """What the form shows for a job: each field that differs from its default, as a shell would write it."""
+    names = {field["name"] for field in form(type(job))} | SLIDERS
+    return {
+        name: value if isinstance(value, bool | int | float) else spoken(name, value)[0]
+        for name, value in job.model_dump(exclude_defaults=True).items()
+        if name in names
+    }
+
+
+def spoken(name: str, value: Any) -> list[str]:
+    """A field's value as the command line writes it: one text for each time that the option is given."""
+    if name == "method":
+        return [written(tuple((one["name"], one["parameters"]) for one in value)) or "plain"]
+    if name == "size":
+        return [f"{value[1]}x{value[0]}"]
+    if isinstance(value, dict):
+        return [f"{key}={one}" for key, one in value.items()]
+    if isinstance(value, list | tuple):
+        return [one if isinstance(one, str) else ",".join(f"{number:g}" for number in one) for one in value]
+    return [f"{value:g}" if isinstance(value, float) else str(value)]
+
+
+def command(record: Record, output: str) -> str:
+    """The command that makes a picture again."""
+    fields = again(record)
+    words = ["inlay", fields.pop("action")]
+    if photo := fields.pop("photo", None):
+        words.append(photo)
+    for name, value in fields.items():
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            words.append(f"--{option}" if value else f"--no-{option}")
+        else:
+            words += [part for text in spoken(name, value) for part in (f"--{option}", text)]
+    return shlex.join([*words, "--output", output])
+
+
+def row(record: Record, name: str, output: str) -> str:
+    """The row of a JSONL manifest that makes a picture again."""
+    return json.dumps({"id": name, "output": output, **again(record)})
+
+
+def again(record: Record) -> dict[str, Any]:
+    """The fields of the job that makes a picture again, without those that say what holds anyway."""
+    job = type(record.job)(**record.again())
+    return {"action": job.action, "prompt": job.prompt, **job.model_dump(exclude_defaults=True)}

@@ -1,0 +1,174 @@
+"""What the page keeps on disk: photos as they came, masks, layouts, and every result with its settings.
+
+    FOLDER/photos/coffee-0123456789abcdef.jpg      the bytes as they came
+    FOLDER/masks/0123456789abcdef.png              white = edit
+    FOLDER/masks/0123456789abcdef.json             a layout over masks beside it
+    FOLDER/results/20261126-110512-a-red-apple/    coffee-1.png, coffee-2.png, ..., and result.json, written last
+
+Pages name these by the last part of a name; a name that is none of ours opens nothing.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+from jaxtyping import Bool
+
+from ..editing.job import EditJob, GenerateJob, Record, checked
+from ..errors import UsageError
+from ..photos.mask_files import save_mask
+from ..photos.save import write_file
+
+DIGITS = 16
+"""Hexadecimal digits of SHA-256 that name a file by its content."""
+
+
+@dataclass(frozen=True)
+class History:
+    """A folder of photos, masks and results."""
+
+    folder: Path
+
+    @property
+    def photos(self) -> Path:
+        return self.folder / "photos"
+
+    @property
+    def masks(self) -> Path:
+        return self.folder / "masks"
+
+    @property
+    def results(self) -> Path:
+        return self.folder / "results"
+
+    def incoming(self) -> Path:
+        """Where the bytes of a photo go that may yet be refused."""
+        self.photos.mkdir(parents=True, exist_ok=True)
+        return self.photos / f".incoming-{uuid4().hex}"
+
+    def take_photo(self, file: Path, name: str) -> str:
+        """Move a readable photo in; `name` is what its owner calls it. Returns its id."""
+        with file.open("rb") as stream:
+            identity = hashlib.file_digest(stream, "sha256").hexdigest()[:DIGITS]
+        if self._photo_files(identity):
+            file.unlink()
+        else:
+            ending = Path(name).suffix.lower()
+            ending = ending if re.fullmatch(r"\.\w{1,5}", ending) else ""
+            file.replace(self.photos / f"{plain(Path(name).stem) or 'photo'}-{identity}{ending}")
+        return identity
+
+    def photo(self, identity: str) -> Path:
+        """The file of a photo. Raises UsageError for an id that names none."""
+        found = self._photo_files(checked_id(identity))
+        if not found:
+            raise UsageError("That photo is no longer in the history folder; open it again.")
+        return found[0]
+
+    def called(self, job: EditJob | GenerateJob) -> str:
+        """What a job's pictures are called: as its photo was."""
+        return Path(job.photo).stem[: -DIGITS - 1] if isinstance(job, EditJob) and job.photo else "picture"
+
+    def _photo_files(self, identity: str) -> list[Path]:
+        return sorted(self.photos.glob(f"*-{identity}*"))
+
+    def keep_mask(self, mask: Bool[np.ndarray, "H W"]) -> str:
+        """Write a mask, once; returns its id."""
+        size = repr(mask.shape).encode()
+        identity = hashlib.sha256(size + np.packbits(mask).tobytes()).hexdigest()[:DIGITS]
+        path = self.masks / f"{identity}.png"
+        if not path.exists():
+            save_mask(mask, path)
+        return identity
+
+    def mask(self, identity: str) -> Path:
+        """The file of a mask. Raises UsageError for an id that names none."""
+        path = self.masks / f"{checked_id(identity)}.png"
+        if not path.is_file():
+            raise UsageError("That mask is no longer in the history folder; draw it again.")
+        return path
+
+    def keep_layout(self, layout: dict[str, Any]) -> Path:
+        """Write a layout.json over masks that are kept already."""
+        text = json.dumps(layout, indent=1).encode()
+        path = self.masks / f"{hashlib.sha256(text).hexdigest()[:DIGITS]}.json"
+        write_file(path, text)
+        return path
+
+    def new_result(self, prompt: str) -> Path:
+        """A new folder for the pictures of a run."""
+        name = "-".join(part for part in (time.strftime("%Y%m%d-%H%M%S"), plain(prompt)[:40].strip("-")) if part)
+        for attempt in range(1, 10_000):
+            folder = self.results / (name if attempt == 1 else f"{name}-{attempt}")
+            try:
+                folder.mkdir(parents=True)
+                return folder
+            except FileExistsError:
+                continue
+        raise AssertionError("ten thousand results in one second")
+
+    def close_result(self, folder: Path, records: list[dict[str, Any]], notes: list[str]) -> None:
+        """The last word of a run: without it a folder counts as unfinished and is not listed."""
+        for record in records:
+            record["path"] = Path(record["path"]).name
+        write_file(folder / "result.json", json.dumps({"records": records, "notes": notes}, indent=1).encode())
+
+    def result(self, name: str) -> Result:
+        """A finished result. Raises UsageError for a name that is none."""
+        folder = self.results / name
+        if Path(name).name != name or not (folder / "result.json").is_file():
+            raise UsageError("That result is no longer in the history folder.")
+        kept = json.loads((folder / "result.json").read_text("utf-8"))
+        return Result(folder, tuple(kept["records"]), tuple(kept["notes"]))
+
+    def all_results(self) -> list[Result]:
+        """Newest first."""
+        finished = sorted(self.results.glob("*/result.json"), key=lambda file: file.parent.name, reverse=True)
+        return [self.result(file.parent.name) for file in finished]
+
+
+@dataclass(frozen=True)
+class Result:
+    """A finished run: one record, as `Written.record` gives it, for each picture, best first."""
+
+    folder: Path
+    records: tuple[dict[str, Any], ...]
+    notes: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        return self.folder.name
+
+    def picture(self, number: int) -> Path:
+        """The file of a picture, counted from 0. Raises UsageError for a number that has none."""
+        if not 0 <= number < len(self.records):
+            raise UsageError(f"That result has {len(self.records)} pictures.")
+        return self.folder / self.records[number]["path"]
+
+    def record(self, number: int) -> Record:
+        """The settings of a picture."""
+        self.picture(number)
+        return checked(Record, **self.records[number]["settings"])
+
+    def attention(self, number: int) -> Path:
+        """The folder of a picture's attention pictures; it need not be there."""
+        return self.folder / f"attention-{number + 1}"
+
+
+def plain(text: str) -> str:
+    """Text as part of a file's name."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")[:60]
+
+
+def checked_id(identity: str) -> str:
+    if not re.fullmatch(rf"[0-9a-f]{{{DIGITS}}}", identity):
+        raise UsageError("The page asked for something by a name that is none of its own; load it anew.")
+    return identity

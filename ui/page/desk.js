@@ -1,0 +1,286 @@
+// What lies on the desk: the photo or the blank picture, its places, and the result that is looked at.
+
+import { ask, bitmap, cutOut, get, post } from "./api.js";
+import { keyOf, Places } from "./places.js";
+import { pyramid, View } from "./view.js";
+
+export const $ = (id) => document.getElementById(id);
+
+const BLANK = 1024; // the longer side on which a layout is drawn
+
+export const desk = {
+  view: new View($("canvas")),
+  mode: "edit",
+  photo: null, // { photo, name, width, height, levels }
+  boards: { edit: null, generate: null },
+  forms: {},
+  result: null, // { entry, number, levels, before }
+  preview: null,
+  split: 0,
+  original: false, // a key is held to see what was there before
+  masked: true,
+  tool: "point",
+  brush: null, // where the brush is
+  cross: null,
+  drag: null, // a box that is being drawn
+  sent: new WeakMap(), // the id of a mask by the acts that made it
+  listeners: new Set(),
+};
+
+export const board = () => desk.boards[desk.mode];
+export const slider = (name) => Number($(name).value);
+
+/** Something changed that can be seen. */
+export function changed() {
+  desk.view.redraw();
+  for (const listener of desk.listeners) listener();
+}
+
+/** Tell the person something; errors stay until they are closed or the next thing is said. */
+export function say(text, wrong = false, about = "") {
+  const line = document.createElement("p");
+  const words = Object.assign(document.createElement("span"), { textContent: text });
+  const close = Object.assign(document.createElement("button"), { type: "button", textContent: "×", ariaLabel: "Close" });
+  close.addEventListener("click", () => line.remove());
+  line.classList.toggle("wrong", wrong);
+  line.append(words, close);
+  line.dataset.about = about;
+  $("said").replaceChildren(line);
+  if (!wrong) setTimeout(() => line.remove(), 5000);
+}
+
+/** What was said about something is over. */
+export function hush(about = "") {
+  for (const line of [...$("said").children]) if (!about || line.dataset.about === about) line.remove();
+}
+
+/** Do something that may be refused, and say so if it is. */
+export async function attempt(work) {
+  try {
+    return await work();
+  } catch (error) {
+    say(error.message, true);
+    return null;
+  }
+}
+
+export function busy(text) {
+  $("busy").hidden = !text;
+  $("busy").textContent = text ?? "";
+}
+
+desk.view.scene = () => {
+  const { result, photo, view } = desk;
+  const places = board();
+  if (result) {
+    const { levels, before } = result;
+    const shown = desk.original && before ? before : levels;
+    return { picture: shown, before: !desk.original && before, split: desk.split, drawn: desk.drawn };
+  }
+  const picture = desk.mode === "edit" ? photo?.levels : undefined;
+  if (!places || (desk.mode === "edit" && !picture)) return { drawn: desk.drawn };
+  const [grow, feather] = desk.mode === "edit" ? [slider("grow"), slider("feather")] : [0, 0];
+  const visible = desk.masked && !desk.original;
+  const { active } = places;
+  return {
+    picture,
+    preview: desk.preview,
+    masks: visible ? places.now.places.map((place) => ({
+      source: places.shape(place, grow, feather), colour: place.colour, active: place === active,
+    })) : [],
+    points: visible && !desk.preview ? [{ ...places.pointed(), colour: active.colour }] : [],
+    box: desk.drag,
+    colour: active.colour,
+    brush: desk.brush && { ...desk.brush, radius: brushRadius() },
+    cross: document.activeElement === view.canvas ? desk.cross : null,
+    drawn: desk.drawn,
+  };
+};
+
+/** Half the brush's width in pixels of the photo: it is as wide on the screen at every zoom. */
+export const brushRadius = () => (slider("brush-size") / 2) * (devicePixelRatio / desk.view.scale);
+
+/** Show the photo, or the blank picture, with its places. */
+export function lookAtPlaces() {
+  if (desk.result) {
+    desk.result = null;
+    desk.split = 0;
+    $("split").value = 0;
+  }
+  const places = board();
+  desk.view.show(places?.width ?? 0, places?.height ?? 0);
+  $("empty").hidden = desk.mode !== "edit" || Boolean(desk.photo);
+  changed();
+}
+
+export function setMode(mode) {
+  if (desk.mode !== mode) {
+    desk.mode = mode;
+    if (mode === "generate") blank();
+  }
+  document.querySelector(`input[name=mode][value=${mode}]`).checked = true;
+  for (const [action, form] of Object.entries(desk.forms)) form.shown = action === mode;
+  lookAtPlaces();
+}
+
+/** A blank picture in the shape that the form asks for; one of the same shape is kept. */
+export function blank() {
+  const asked = /^(\d+)x(\d+)$/i.exec(desk.forms.generate?.get("size").trim() ?? "");
+  const [width, height] = asked ? [Number(asked[1]), Number(asked[2])] : [1, 1];
+  const scale = BLANK / Math.max(width, height, 1);
+  const size = [width, height].map((side) => Math.max(1, Math.round(side * scale)));
+  const now = desk.boards.generate;
+  if (now?.width === size[0] && now.height === size[1]) return;
+  desk.boards.generate = new Places(...size, changed);
+}
+
+/** Send a photo's bytes and open it. */
+export function upload(file, limit) {
+  return attempt(async () => {
+    if (file.size > limit) throw new Error(`${file.name} is too large: at most ${limit >> 20} MB are taken.`);
+    busy(`Opening ${file.name}`);
+    try {
+      const name = encodeURIComponent(file.name || "pasted.png");
+      return await openPhoto(await (await ask(`photos?name=${name}`, { method: "POST", body: file })).json());
+    } finally {
+      busy(null);
+    }
+  });
+}
+
+/** Show a photo that the server has; one that is open already stays as it is. */
+export async function openPhoto(told) {
+  if (desk.photo?.photo !== told.photo) {
+    const levels = await pyramid(await bitmap(`photos/${told.photo}`));
+    desk.photo = { ...told, levels };
+    desk.boards.edit = new Places(told.width, told.height, changed);
+    $("photo-name").textContent = `${told.name.replace(/-[0-9a-f]{16}(?=\.|$)/, "")} · ${told.width} × ${told.height}`;
+    sessionStorage.setItem("photo", told.photo);
+  }
+  hush();
+  setMode("edit");
+  return told;
+}
+
+const searches = new WeakMap(); // by places, while the segmenter is asked
+
+/** Have the segmenter find what is pointed at; clicks that come while it works are answered together. */
+export function find(places = board(), photo = desk.photo.photo) {
+  if (!searches.has(places)) searches.set(places, search(places, photo).finally(() => searches.delete(places)));
+  return searches.get(places);
+}
+
+async function search(places, photo) {
+  for (;;) {
+    const act = places.now.places.map((place) => places.pointed(place)).find((one) => places.askable(one) && !places.bases.has(keyOf(one)));
+    if (!act) break;
+    busy("Looking");
+    try {
+      const body = JSON.stringify({ points: act.points, box: act.box, text: act.text });
+      places.found(act, await cutOut(`photos/${photo}/mask`, { method: "POST", body }));
+      hush("search");
+    } catch (error) {
+      places.found(act, null);
+      say(error.message, true, "search");
+    }
+  }
+  busy(null);
+}
+
+/** What the active place points at changes; it may bring back what was erased under the newest point. */
+export function point(change, at = null) {
+  const places = board();
+  const before = places.pointed();
+  const act = { kind: "points", points: before.points, box: before.box, text: "", ...change };
+  act.over = Boolean(at) && before.points.length > 0 && !places.covers(places.active, ...at);
+  places.act(act);
+  find();
+}
+
+/** The places as the server takes them: each mask sent once, and named. */
+export async function sentPlaces() {
+  const places = board();
+  const sent = [];
+  for (const place of places.now.places) {
+    const words = places.words.get(place.id) ?? "";
+    let mask = desk.sent.get(place.acts);
+    if (mask === undefined) {
+      const packed = place.acts.length ? await places.packed(place) : null;
+      const query = `width=${places.maskWidth}&height=${places.maskHeight}`;
+      mask = packed && (await (await ask(`masks?${query}`, { method: "POST", body: packed })).json()).mask;
+      desk.sent.set(place.acts, mask);
+    }
+    if (mask) sent.push({ mask, words });
+    else if (words.trim()) throw new Error(`Nothing is pointed at for “${words}”; click on it, or paint over it.`);
+  }
+  return sent;
+}
+
+/** Ask for an edit or a picture as the form and the canvas say. Returns the run. */
+export function go() {
+  return attempt(async () => {
+    const { mode, photo } = desk;
+    await searches.get(board() ?? desk);
+    if (!desk.forms[mode].valid()) return null;
+    const fields = desk.forms[mode].filled();
+    if (mode === "edit") {
+      if (slider("grow")) fields.mask_grow = slider("grow");
+      if (slider("feather") >= 0) fields.feather = slider("feather");
+    }
+    const places = board();
+    const wish = {
+      action: mode,
+      fields,
+      photo: mode === "edit" ? photo?.photo : null,
+      places: places ? await sentPlaces() : [],
+      ending: desk.forms[mode].ending.value,
+      size: places && [places.maskWidth, places.maskHeight],
+    };
+    hush();
+    return post("runs", wish);
+  });
+}
+
+/** Bring back what a result was made from: photo, masks, words and settings. */
+export async function restore(entry) {
+  if (entry.action === "edit") await openPhoto(await get(`photos/${entry.photo}/about`));
+  const { mask_grow: grow = 0, feather = -1, ...fields } = entry.fields;
+  desk.forms[entry.action].fill(fields);
+  if (entry.action === "edit") {
+    setSlider("grow", grow);
+    setSlider("feather", feather);
+  }
+  setMode(entry.action);
+  if (entry.action === "generate") blank();
+  const places = board();
+  const masks = await Promise.all(entry.places.map(({ mask }) => cutOut(`masks/${mask}`)));
+  const state = { places: [], active: null };
+  masks.forEach((base, k) => {
+    const acts = [{ kind: "image", ...base }];
+    const place = { ...places.fresh(state.places), acts };
+    desk.sent.set(acts, entry.places[k].mask);
+    state.places.push(place);
+    places.words.set(place.id, entry.places[k].words);
+  });
+  if (!state.places.length) state.places.push(places.fresh([]));
+  state.active = state.places[0].id;
+  places.become(state);
+}
+
+export function setSlider(name, value) {
+  $(name).value = value;
+  $(name).dispatchEvent(new Event("input"));
+}
+
+/** Look at a picture of a result; what was there before lies under it. */
+export async function lookAt(entry, number) {
+  const levels = await pyramid(await bitmap(`results/${entry.result}/${number}`));
+  const before = entry.action === "edit" && desk.photo?.photo === entry.photo ? desk.photo.levels : null;
+  desk.result = { entry, number, levels, before };
+  desk.preview = null;
+  $("empty").hidden = true;
+  const { width, height } = entry.pictures[number];
+  if (entry.action === "edit") desk.view.show(width, height);
+  else desk.view.show(board()?.width ?? width, board()?.height ?? height);
+  changed();
+}

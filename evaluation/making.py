@@ -21,8 +21,8 @@ from ..errors import PhotoError
 from ..guidance.methods import chained
 from ..guidance.regions import Region, on_grid
 from ..guidance.written import parse
-from ..photos.metadata import read_settings
 from ..photos.photo import Photo
+from ..photos.read import read_settings
 from .job import Evaluation, GenerateEvaluation
 from .protocols import Scene
 

@@ -4,61 +4,37 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import UInt8
 
 from ..errors import extra
+from ..photos.overlay import overlay
 from ..photos.photo import Photo
+from ..photos.sheet import Cell, sheet
 from .protocols import Scene
 from .summary import Row, System
 
 with extra("evaluate"):
-    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 SCENES_PER_SHEET = 8
-INCHES = 1.6
-COLOURS = np.array(
-    [[228, 26, 28], [55, 126, 184], [77, 175, 74], [152, 78, 163], [255, 127, 0], [255, 214, 51], [166, 86, 40]],
-    dtype=np.uint8,
-)
+CELL = 160
 
 
 def save_sheets(systems: Mapping[str, System], scenes: Sequence[Scene], folder: Path) -> None:
     """Write `sheet-1.jpg` …: a line per scene with its layout, then the first image of each system."""
-    folder.mkdir(parents=True, exist_ok=True)
     for number, first in enumerate(range(0, len(scenes), SCENES_PER_SHEET), start=1):
-        figure = _sheet(systems, scenes[first : first + SCENES_PER_SHEET])
-        figure.savefig(folder / f"sheet-{number}.jpg", dpi=100, pil_kwargs={"quality": 88})
+        rows = [_row(systems, scene) for scene in scenes[first : first + SCENES_PER_SHEET]]
+        titles = ["layout", *(title.replace("+", " +").replace(":", ": ") for title in systems)]
+        page = sheet(rows, titles, cell=CELL)
+        Photo.from_image(page).save(folder / f"sheet-{number}.jpg", overwrite=True, quality=88)
 
 
-def _sheet(systems: Mapping[str, System], scenes: Sequence[Scene]) -> Figure:
-    columns = len(systems) + 1
-    figure = Figure(figsize=(INCHES * columns, (INCHES + 0.25) * len(scenes) + 0.3), layout="constrained")
-    grid = figure.subplots(len(scenes), columns, squeeze=False)
-    for line, scene in zip(grid, scenes, strict=True):
-        _show(line[0], layout_picture(scene))
-        line[0].set_xlabel(scene.prompt, fontsize=6, wrap=True, loc="left")
-        for axes, system in zip(line[1:], systems.values(), strict=True):
-            files = [image.file for image in system.made if image.score.scene == scene.name]
-            _show(axes, Photo.open(files[0]).pixels if files else None)
-    for axes, title in zip(grid[0], ["layout", *systems], strict=True):
-        axes.set_title(title.replace("+", "\n+").replace(":", "\n"), fontsize=7)
-    return figure
-
-
-def layout_picture(scene: Scene) -> UInt8[np.ndarray, "h w 3"]:
-    """The scene's masks in colours, one per place, later over earlier, on light grey."""
-    picture = np.full((*scene.masks[0].shape, 3), 235, dtype=np.uint8)
-    for index, mask in enumerate(scene.masks):
-        picture[mask] = COLOURS[index % len(COLOURS)]
-    return picture
-
-
-def _show(axes: Axes, image: UInt8[np.ndarray, "h w 3"] | None) -> None:
-    axes.set(xticks=[], yticks=[])
-    axes.spines[:].set_visible(False)
-    if image is not None:
-        axes.imshow(image)
+def _row(systems: Mapping[str, System], scene: Scene) -> list[Cell]:
+    grey = np.full((*scene.masks[0].shape, 3), 235, np.uint8)
+    row: list[Cell] = [(overlay(grey, scene.masks, opacity=1), scene.prompt)]
+    for system in systems.values():
+        files = [image.file for image in system.made if image.score.scene == scene.name]
+        row.append((Photo.open(files[0]).pixels if files else None, ""))
+    return row
 
 
 def save_trade_off(rows: Sequence[Row], swept: Sequence[str], features: str, file: Path) -> None:

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from jaxtyping import Int, UInt8
-from PIL import Image
 
-from ..errors import ModelError, PhotoError, UsageError
+from ..errors import ModelError, PhotoError
+from ..photos.mask_files import load_labels
 from ..weights.catalogue import SEGMENTERS, embedded_segmenter
 from ..weights.hub import fetch, quiet
 
@@ -109,10 +109,6 @@ class LabelMaps:
 
     def label(self, image: UInt8[np.ndarray, "h w 3"], file: str) -> Int[np.ndarray, "h w"]:
         path = (self.folder / file).with_suffix(".png")
-        try:
-            labels = np.asarray(Image.open(path))
-        except OSError as error:
-            raise PhotoError(f"There is no label map {path}; make one per image, named as the image is.") from error
-        if labels.ndim != 2:
-            raise UsageError(f"{path} is in colour; a label map has one channel, of category ids.")
-        return labels.astype(int)
+        if not path.is_file():
+            raise PhotoError(f"There is no label map {path}; make one per image, named as the image is.")
+        return load_labels(path)

@@ -4,7 +4,7 @@ import sys
 
 import inlay
 import skimage.data
-from inlay.photos.sheet import sheet
+from inlay.photos.sheet import preview
 from inlay.segmentation import masks, segment
 
 model, steps = sys.argv[1:] or ("toybox", "25")
@@ -17,7 +17,7 @@ result = editor.edit(photo, mask, "a cactus in the desert", words="cactus", num_
 
 ranked = [result.images[k] for k in result.ranking]
 captions = [f"seed {result.seeds[k]}, score {result.scores[k] or 0:.2f}" for k in result.ranking]
-page = sheet(photo.pixels, mask, [image.pixels for image in ranked], captions=captions)
+page = preview(photo.pixels, mask, [image.pixels for image in ranked], captions=captions)
 inlay.Photo.from_image(page).save("candidates.png", overwrite=True)
 result.best.save("best.png", overwrite=True)
 print("candidates.png best.png")

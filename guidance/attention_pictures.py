@@ -24,15 +24,17 @@ from torch import Tensor
 from ..diffusion.attention import Layer, Maps
 from ..diffusion.denoiser import Request, Watch
 from ..diffusion.schedule import Step
-from ..errors import PhotoError, UsageError
+from ..errors import UsageError
+from ..photos.photo import Photo
+from ..photos.sheet import sheet as contact_sheet
 from .base import Guidance, Hooks, Run
 from .layers import Layers
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-CELL, GAP, LINE = 160, 8, 20
-"""Pixels: the longer side of a picture on a sheet, between pictures, height of a caption."""
+CELL = 160
+"""Pixels: the longer side of a picture on a sheet."""
 
 SHOWN = 6
 """Steps on a sheet, evenly spread."""
@@ -148,27 +150,15 @@ def sheet(attention: Attention, image: UInt8[np.ndarray, "H W 3"], sample: int =
     The colours of a row share one scale, from 0 to the number beside the word: the largest share of its attention that
     a pixel gives to the word at a step on the sheet.
     """
-    from PIL import Image, ImageDraw, ImageFont
-
     maps = attention.maps[sample]
     chosen = np.unique(np.linspace(0, maps.shape[1] - 1, SHOWN).round().astype(int))
-    scale = CELL / max(image.shape[:2])
-    size = max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale))
-    across, down = size[0] + GAP, size[1] + LINE + GAP
-    width = max((len(chosen) + 1) * across, 3 * CELL) + GAP
-    page = Image.new("RGB", (width, len(maps) * down + 2 * LINE + GAP), "white")
-    draw, font = ImageDraw.Draw(page), ImageFont.load_default(13)
-    for column, title in enumerate(["all steps", *(f"step {step + 1}" for step in chosen)]):
-        draw.text((GAP + column * across, 3), title, fill="black", font=font)
-    for row, (word, word_maps) in enumerate(zip(attention.words, maps, strict=True)):
-        top, most = LINE + GAP + row * down, float(word_maps[chosen].max())
-        cells = [heat_map(image, word_maps.mean(dim=0))]
-        cells += [coloured(word_maps[step].numpy(), most) for step in chosen]
-        for column, cell in enumerate(cells):
-            page.paste(Image.fromarray(cell).resize(size), (GAP + column * across, top))
-        draw.text((GAP, top + size[1] + 2), f"{word}: 0 to {most:.3f}", fill="black", font=font)
-    draw.text((GAP, page.height - LINE - 2), LEGEND, fill="black", font=font)
-    return page
+    rows = []
+    for word, word_maps in zip(attention.words, maps, strict=True):
+        most = float(word_maps[chosen].max())
+        steps = [coloured(word_maps[step].numpy(), most) for step in chosen]
+        mean = (heat_map(image, word_maps.mean(dim=0)), f"{word}: 0 to {most:.3f}")
+        rows.append([mean, *((step, "") for step in steps)])
+    return contact_sheet(rows, ["all steps", *(f"step {step + 1}" for step in chosen)], LEGEND, cell=CELL)
 
 
 def save_pictures(
@@ -184,23 +174,17 @@ def save_pictures(
         UsageError: a file exists, unless `overwrite`.
         PhotoError: a file cannot be written.
     """
-    from PIL import Image
-
-    pictures: dict[Path, Image.Image] = {}
+    pictures: dict[Path, Image | UInt8[np.ndarray, "H W 3"]] = {}
     for sample, (seed, image) in enumerate(zip(attention.seeds, images, strict=True)):
         for number, word in enumerate(attention.words):
             name = re.sub(r"\W+", "-", word).strip("-") or str(number + 1)
             path = Path(folder) / f"{seed}-{name}.png"
             path = path.with_stem(f"{path.stem}-{number + 1}") if path in pictures else path
-            pictures[path] = Image.fromarray(heat_map(image, attention.maps[sample, number].mean(dim=0)))
+            pictures[path] = heat_map(image, attention.maps[sample, number].mean(dim=0))
         pictures[Path(folder) / f"{seed}-steps.png"] = sheet(attention, image, sample)
     there = [path for path in pictures if path.exists()]
     if there and not overwrite:
         raise UsageError(f"{there[0]} exists: choose another folder or pass --overwrite (overwrite=True).")
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        for path, picture in pictures.items():
-            picture.save(path)
-    except OSError as error:
-        raise PhotoError(f"The attention pictures cannot be written to {folder}: {error.strerror}.") from error
+    for path, picture in pictures.items():
+        Photo.from_image(picture).save(path, overwrite=overwrite)
     return tuple(pictures)

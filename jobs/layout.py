@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import difflib
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from os import PathLike
@@ -32,9 +33,10 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError,
 
 from ..errors import PhotoError, UsageError
 from ..guidance.regions import Region
+from ..photos.mask_files import load_alpha
+from ..photos.read import read
 
 if TYPE_CHECKING:
-    from PIL.Image import Image
     from pydantic_core import ErrorDetails
 
 CANVAS = (512, 512)
@@ -42,6 +44,12 @@ CANVAS = (512, 512)
 
 FINE = 4
 """Samples per pixel and side by which a polygon's coverage of a pixel is measured."""
+
+LEAF = 48
+"""Pixels a side of the parts of a picture in which a stroke is painted pixel by pixel."""
+
+MOST = 100_000_000
+"""Pixels of a layout: more than photos have, and refused before memory is taken."""
 
 Mask = Float[np.ndarray, "H W"]
 
@@ -154,6 +162,11 @@ def read_layout(path: str | PathLike[str], size: tuple[int, int] | None = None) 
         raise UsageError(f"The layout {path} is not text in UTF-8; save it as JSON.") from error
     except ValidationError as error:
         raise UsageError(f"The layout {path} has a mistake: {_sentence(error.errors())}") from error
+    if stated.size and math.prod(stated.size) > MOST:
+        raise UsageError(
+            f'The layout {path} is {stated.size[0]} x {stated.size[1]} pixels, more than {MOST}; leave out "size" and '
+            "give fractions, 0 to 1."
+        )
     masks = _read_masks(path.parent, stated)
     known = stated.size[::-1] if stated.size else next((mask.shape for mask in masks.values()), size)
     canvas = known or CANVAS
@@ -184,10 +197,15 @@ def read_colour_layout(path: str | PathLike[str], words: Mapping[str, str], prom
         UsageError: no colour stated, one that is no colour, stated twice, or not in the picture; an empty prompt.
         PhotoError: the picture cannot be read.
     """
-    pixels = np.asarray(_open(Path(path), "layout", "name a layout.json, or a PNG").convert("RGBA"))
+    try:
+        picture = read(path)
+    except PhotoError as error:
+        raise PhotoError(f"{error}; a layout is a layout.json or a picture") from error
     if not prompt.strip():
         raise UsageError(f"The picture {path} says where, not what: give a prompt that has its words (--prompt TEXT).")
-    colours = np.where(pixels[..., 3] < 128, -1, pixels[..., :3].astype(np.int64) @ (1 << 16, 1 << 8, 1))
+    colours = picture.shown().astype(np.int64) @ (1 << 16, 1 << 8, 1)
+    if picture.alpha is not None:
+        colours[picture.alpha < 128] = -1
     present, counts = np.unique(colours[colours >= 0], return_counts=True)
     phrases = _by_colour(words)
     missing = [colour for colour in phrases if colour not in present]
@@ -238,25 +256,77 @@ def _covered(low: float, high: float, length: int) -> Float[np.ndarray, " length
 
 
 def _filled(corners: Float[np.ndarray, "n 2"], canvas: tuple[int, int]) -> Mask:
-    from skimage.draw import polygon
+    """The polygon by the even-odd rule: the share of FINE x FINE samples of each pixel that it holds.
 
+    Its edges cross each line of samples at some places, in pairs from left to right; from the first of a pair on, a
+    line is inside, from the second on no more. Summing these changes along the rows needs no finer canvas.
+    """
     height, width = canvas
-    fine = np.zeros((height * FINE, width * FINE), np.float32)
-    columns, rows = (corners * FINE - 0.5).T
-    fine[polygon(rows, columns, fine.shape)] = 1
-    return fine.reshape(height, FINE, width, FINE).mean((1, 3))
+    lines = (np.arange(height * FINE) + 0.5) / FINE
+    rows, places = [], []
+    for (x0, y0), (x1, y1) in zip(corners, np.roll(corners, -1, axis=0), strict=True):
+        met = slice(*np.searchsorted(lines, sorted((y0, y1))))
+        rows.append(np.arange(len(lines))[met])
+        places.append(x0 + (lines[met] - y0) * (x1 - x0) / (y1 - y0))
+    line, place = np.concatenate(rows), np.concatenate(places)
+    order = np.lexsort((place, line))
+    change = np.where(np.arange(len(order)) % 2, -1, 1) / FINE  # a closed outline crosses every line an even time
+    samples = np.ceil((place[order] * FINE - 0.5).round(6)).clip(0, width * FINE)  # those to the left of the place
+    column, rest = np.divmod(samples.astype(np.int64), FINE)
+    first = line[order] // FINE * (width + 2) + column
+    where, weight = (
+        np.concatenate([first, first + 1]),
+        np.concatenate([change * (1 - rest / FINE), change * rest / FINE]),
+    )
+    sums = np.bincount(where, weight, height * (width + 2)).reshape(height, width + 2)
+    return np.cumsum(sums, axis=1, out=sums)[:, :width].astype(np.float32)
 
 
 def _stroke(points: Float[np.ndarray, "n 2"], radius: float, canvas: tuple[int, int]) -> Mask:
     """A round brush along the points, at least one pixel wide; one point is a disc."""
-    height, width = canvas
-    centres = np.stack(np.meshgrid(np.arange(width) + 0.5, np.arange(height) + 0.5), axis=-1)
-    distance = np.full(canvas, np.inf)
-    for start, end in zip(points, [*points[1:], points[-1]], strict=True):
-        along = end - start
-        share = np.clip((centres - start) @ along / max(float(along @ along), 1e-12), 0, 1)
-        distance = np.minimum(distance, np.linalg.norm(centres - start - share[..., None] * along, axis=-1))
-    return np.clip(max(radius, 0.5) + 0.5 - distance, 0, 1).astype(np.float32)
+    mask = np.zeros(canvas, np.float32)
+    starts, ways = points, np.diff(points, axis=0, append=points[-1:])
+    _brush(mask, np.zeros(2), starts, ways, max(radius, 0.5))
+    return mask
+
+
+def _brush(
+    mask: Mask,
+    corner: Float[np.ndarray, "2"],
+    starts: Float[np.ndarray, "n 2"],
+    ways: Float[np.ndarray, "n 2"],
+    radius: float,
+) -> None:
+    """Paint a part of the picture, whose top left is at `corner`: a part that is far from the stroke or deep in it at
+    once, another by its quarters, and each of these with the segments alone that reach it."""
+    height, width = mask.shape
+    half = math.hypot(height, width) / 2
+    away = _distance(corner + np.array([width, height]) / 2, starts, ways)
+    near = away < radius + 0.5 + half
+    if not near.any():
+        return
+    if away.min() <= radius - 0.5 - half:
+        mask[:] = 1
+    elif max(height, width) <= LEAF:
+        x, y = np.arange(width) + 0.5 + corner[0], np.arange(height)[:, None] + 0.5 + corner[1]
+        centres = np.stack(np.broadcast_arrays(x, y), axis=-1)
+        distance = _distance(centres[..., None, :], starts[near], ways[near]).min(axis=-1)
+        mask[:] = np.clip(radius + 0.5 - distance, 0, 1)
+    else:
+        for top in (slice(None, height // 2), slice(height // 2, None)):
+            for left in (slice(None, width // 2), slice(width // 2, None)):
+                part = corner + np.array([left.start or 0, top.start or 0])
+                _brush(mask[top, left], part, starts[near], ways[near], radius)
+
+
+def _distance(
+    place: Float[np.ndarray, "*at 2"], starts: Float[np.ndarray, "n 2"], ways: Float[np.ndarray, "n 2"]
+) -> Float[np.ndarray, "*at n"]:
+    """From places to segments, each a start and the way to its end."""
+    x, y = place[..., 0] - starts[:, 0], place[..., 1] - starts[:, 1]
+    share = (x * ways[:, 0] + y * ways[:, 1]) / np.maximum((ways**2).sum(-1), 1e-12)
+    share = share.clip(0, 1)
+    return np.hypot(x - share * ways[:, 0], y - share * ways[:, 1])
 
 
 def _check_inside(shape: _Shape, size: tuple[int, int] | None) -> None:
@@ -269,23 +339,9 @@ def _check_inside(shape: _Shape, size: tuple[int, int] | None) -> None:
         raise UsageError(f"The box of region {shape.words!r} is empty; give left < right and top < bottom.")
 
 
-def _open(path: Path, kind: str, cure: str) -> Image:
-    """A picture as it is shown, decoded."""
-    from PIL import Image, ImageOps, UnidentifiedImageError
-
-    try:
-        with Image.open(path) as picture:
-            return ImageOps.exif_transpose(picture)
-    except UnidentifiedImageError as error:
-        raise PhotoError(f"The {kind} {path} is no picture; {cure}.") from error
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # SyntaxError: broken PNG
-        reason = getattr(error, "strerror", None) or error
-        raise PhotoError(f"The {kind} {path} cannot be read ({reason}); {cure}.") from error
-
-
 def _read_masks(folder: Path, stated: _File) -> dict[str, Mask]:
     """The mask files by name, all of one size: the layout's, if it states one."""
-    masks = {shape.mask: _read_mask(folder / shape.mask) for shape in stated.regions if shape.mask is not None}
+    masks = {shape.mask: load_alpha(folder / shape.mask) for shape in stated.regions if shape.mask is not None}
     for name, mask in masks.items():
         height, width = stated.size[::-1] if stated.size else next(iter(masks.values())).shape
         if mask.shape != (height, width):
@@ -294,14 +350,6 @@ def _read_masks(folder: Path, stated: _File) -> dict[str, Mask]:
                 f"{width} x {height}; give one of the same size."
             )
     return masks
-
-
-def _read_mask(path: Path) -> Mask:
-    """Levels in [0, 1]; soft edges stay."""
-    picture = _open(path, "mask", "name a PNG beside the layout")
-    if picture.mode.startswith("I;16"):
-        return np.asarray(picture, np.float32) / 65535
-    return np.asarray(picture.convert("L"), np.float32) / 255
 
 
 def _sentence(errors: list[ErrorDetails]) -> str:

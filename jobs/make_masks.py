@@ -10,15 +10,13 @@ import numpy as np
 
 from ..editing.job import Pointing, Setup
 from ..errors import UsageError
-from ..photos.mask_files import save_mask
+from ..photos.mask_files import FORMATS, save_mask
 from ..photos.overlay import overlay as drawn
 from ..photos.overlay import overlay_labels
 from ..photos.photo import Photo
 from ..photos.save import check_output
 from ..segmentation.everything import everything
 from .select import Mask, Selected, opened, refined, select
-
-FORMATS = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".json": "COCO run lengths"}
 
 
 @dataclass(frozen=True)

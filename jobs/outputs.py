@@ -18,7 +18,7 @@ from ..errors import UsageError
 from ..guidance.attention_pictures import save_pictures
 from ..photos.photo import Photo
 from ..photos.save import check_folder, check_output
-from ..photos.sheet import sheet
+from ..photos.sheet import preview
 from .perform import Performed
 
 if TYPE_CHECKING:
@@ -114,14 +114,12 @@ def drawn(performed: Performed) -> Image:
     assert performed.mask is not None
     seen = [Box(*crop) for crop in facts.crops]
     around = reduce(Box.union, seen)
-    return sheet(
+    return preview(
         photo.pixels,
         performed.mask >= 0.5,
         [result.images[k].pixels for k in result.ranking],
         captions=[caption(result.seeds[k], result.scores[k]) for k in result.ranking],
-        box=Box(
-            max(around.left, 0), max(around.top, 0), min(around.right, photo.size[0]), min(around.bottom, photo.size[1])
-        ),
+        window=(slice(max(around.top, 0), around.bottom), slice(max(around.left, 0), around.right)),
     )
 
 

@@ -20,9 +20,10 @@ from ..editing.words import content_words
 from ..errors import UsageError
 from ..guidance.methods import chained
 from ..guidance.regions import Region
+from ..photos.mask_files import fitted
 from ..photos.photo import Photo
 from .layout import CANVAS, Layout, read_colour_layout, read_layout
-from .select import Mask, fitted, opened, select
+from .select import Mask, opened, select
 
 
 @dataclass(frozen=True)

@@ -101,17 +101,8 @@ def read(file: str, photo: Photo, job: Pointing) -> Mask:
     channel: Literal["alpha", "grey"] = "alpha" if job.mask_read == "alpha" else "grey"
     if job.mask_read != "opacity":
         return load_mask(file, (height, width), channel=channel, fit=job.mask_fit)
-    load_mask(file, (height, width), fit=job.mask_fit)  # refuses another size and an empty mask
-    return fitted(load_alpha(file), (height, width))
-
-
-def fitted(levels: Float[np.ndarray, "h w"], size: tuple[int, int]) -> Float[np.ndarray, "H W"]:
-    """Levels in [0, 1] at another (height, width)."""
-    import cv2
-
-    if levels.shape == size:
-        return levels
-    return cv2.resize(levels, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+    load_mask(file, (height, width), fit=job.mask_fit)  # refuses an empty mask
+    return load_alpha(file, (height, width), fit=job.mask_fit)
 
 
 def refined(mask: Mask, job: Pointing) -> Mask:

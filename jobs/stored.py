@@ -9,7 +9,7 @@ from typing import Any
 
 from ..editing.job import EditJob, GenerateJob, Record, checked
 from ..errors import UsageError
-from ..photos.metadata import read_settings
+from ..photos.read import read_settings
 
 FILES = ("photo", "mask", "layout")
 """Fields that name files."""

@@ -1,82 +1,29 @@
-"""Samples and metadata out of image files, Pillow images and arrays."""
+"""Samples and metadata out of Pillow images and arrays."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from threading import Lock
-from typing import IO, TYPE_CHECKING, NamedTuple
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Shaped, UInt8
 
 from ..errors import PhotoError, UsageError
-from .metadata import NO_METADATA, Metadata, metadata_of, orientation_of
+from .metadata import metadata_of, orientation_of
+from .raster import Raster
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "GIF", "BMP", "AVIF", "JPEG2000", "PPM", "TGA")
 _VIA = {"YCbCr": "RGB", "HSV": "RGB", "RGBX": "RGB", "PA": "RGBA", "RGBa": "RGBA", "La": "LA"}
-_HEADER = Lock()
 
 
-class Decoded(NamedTuple):
-    """A picture in display orientation; modes and samples as in `colour`."""
-
-    samples: Shaped[np.ndarray, "h w ..."]
-    mode: str
-    palette: UInt8[np.ndarray, "n 4"] | None = None
-    icc: bytes | None = None
-    metadata: Metadata = NO_METADATA
-    warnings: tuple[str, ...] = ()
-
-
-@contextmanager
-def _unlimited() -> Iterator[None]:
-    """Pillow's own limit is a global; ours is an argument."""
-    from PIL import Image
-
-    with _HEADER:
-        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
-        try:
-            yield
-        finally:
-            Image.MAX_IMAGE_PIXELS = limit
-
-
-def decode(file: IO[bytes], name: str, frame: int | None, max_pixels: int) -> Decoded:
-    """The picture in an image file; `name` is for messages. See `Photo.open`; decoders raise what they like."""
-    from PIL import Image
-
-    with _unlimited():
-        image = Image.open(file, formats=_FORMATS)
-        _refuse_bomb(image, name, max_pixels)
-        # A phone's MPO is a JPEG with its depth or gain map behind it: the first picture is the photo.
-        frames = getattr(image, "n_frames", 1)
-        if frame is None and frames > 1 and image.format != "MPO":
-            raise UsageError(f"{name} holds {frames} pictures: choose one with --frame N, 0 to {frames - 1}")
-        if frame is not None and not 0 <= frame < frames:
-            raise UsageError(f"{name} has no frame {frame}: it holds {frames}, counted from 0")
-        if frames > 1:
-            image.seek(frame or 0)
-            _refuse_bomb(image, name, max_pixels)
-    return from_pillow(image, name, file, frame or 0)
-
-
-def _refuse_bomb(image: "Image", name: str, max_pixels: int) -> None:
-    if image.width * image.height > max_pixels:
-        raise PhotoError(
-            f"{name} claims {image.width} × {image.height} pixels, more than the limit of {max_pixels}: "
-            "if you trust it, raise the limit (max_pixels)"
-        )
-
-
-def from_pillow(image: "Image", name: str, file: IO[bytes] | None = None, frame: int = 0) -> Decoded:
+def from_pillow(image: "Image", name: str, file: IO[bytes] | None = None, frame: int = 0) -> Raster:
     """A Pillow image's picture; with the `file` behind it, 16-bit colour too."""
     samples, mode, palette = _pillow_samples(image, name, file, frame)
     orientation = orientation_of(image)
     metadata, warnings = metadata_of(image, turned=orientation in (5, 6, 7, 8))
     icc = image.info.get("icc_profile") or None
-    return Decoded(turned(samples, orientation), mode, palette, icc, metadata, warnings)
+    return Raster(
+        samples=turned(samples, orientation), mode=mode, palette=palette, icc=icc, metadata=metadata, warnings=warnings
+    )
 
 
 def turned(samples: Shaped[np.ndarray, "h w ..."], orientation: int) -> Shaped[np.ndarray, "..."]:
@@ -147,7 +94,7 @@ def _sixteen_bit_samples(file: IO[bytes], frame: int, alpha: bool) -> tuple[Shap
     return samples[..., [2, 1, 0, 3] if alpha else [2, 1, 0]], "RGBA;16" if alpha else "RGB;16"
 
 
-def from_array(array: Shaped[np.ndarray, "h w ..."]) -> Decoded:
+def from_array(array: Shaped[np.ndarray, "h w ..."]) -> Raster:
     """An array's picture, see `Photo.from_image`."""
     if array.ndim == 3 and array.shape[2] == 1:
         array = array[..., 0]
@@ -163,5 +110,5 @@ def from_array(array: Shaped[np.ndarray, "h w ..."]) -> Decoded:
         array = array.astype(np.uint8) * 255
     deep = array.dtype == np.uint16
     if array.ndim == 2:
-        return Decoded(np.array(array), "1" if array.dtype == np.bool_ else "I;16" if deep else "L")
-    return Decoded(np.array(array), ("RGB", "RGBA")[array.shape[2] - 3] + (";16" if deep else ""))
+        return Raster(samples=np.array(array), mode="1" if array.dtype == np.bool_ else "I;16" if deep else "L")
+    return Raster(samples=np.array(array), mode=("RGB", "RGBA")[array.shape[2] - 3] + (";16" if deep else ""))

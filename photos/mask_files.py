@@ -1,16 +1,23 @@
-"""Masks in files: PNG (white = edit), COCO run lengths as JSON, a picture's alpha channel."""
+"""Masks in files: pictures (white = edit), COCO run lengths as JSON, a picture's alpha channel; and label maps."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, Shaped
 
 from ..errors import PhotoError, UsageError
-from ..segmentation import masks
+from . import MAX_PIXELS
+from .colour import colour_of
 from .overlay import colours
+from .photo import Photo
+from .raster import Raster
+from .read import read, require_file
+from .save import check_output, write_file
+
+FORMATS = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".json": "COCO run lengths"}
+"""What a mask is saved as: formats that keep its outline exactly."""
 
 Rle = dict[str, Any]
 """COCO run lengths: {"size": [height, width], "counts": text}."""
@@ -32,10 +39,12 @@ def decode_rle(rle: Rle) -> Bool[np.ndarray, "H W"]:
     try:
         height, width = (int(side) for side in rle["size"])
         counts = rle["counts"]
-        runs = np.asarray(counts if isinstance(counts, list) else _parse_runs(counts), np.int64)
-        if (runs < 0).any() or runs.sum() != height * width:
+        runs = [int(run) for run in counts] if isinstance(counts, list) else _parse_runs(counts)
+        if min(height, width) < 1 or height * width > MAX_PIXELS:
+            raise ValueError(f"no mask has the size {width} x {height}")
+        if min(runs, default=0) < 0 or sum(runs) != height * width:  # of Python's integers, which do not overflow
             raise ValueError("the runs do not add up to the size")
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UsageError(f'This is not a mask as COCO run lengths {{"size", "counts"}}: {error}.') from error
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T.copy()
 
@@ -46,101 +55,121 @@ def save_mask(mask: Bool[np.ndarray, "H W"] | Float[np.ndarray, "H W"], path: st
     A float alpha in [0, 1] keeps its 256 levels in a picture and is cut at 0.5 in JSON. Raises PhotoError where the
     file cannot be written, UsageError for another ending.
     """
-    write_whole(Path(path), lambda aside: _write(mask, aside))
+    if Path(path).suffix.lower() == ".json":
+        save_json(encode_rle(mask >= 0.5), path)
+    else:
+        _save(np.round(np.clip(mask, 0, 1).astype(np.float32) * 255).astype(np.uint8), path)
 
 
 def save_labels(labels: Int[np.ndarray, "H W"], path: str | Path) -> None:
     """Writes a label map as a picture (PNG, TIFF): a palette of colours, 0 black, whose numbers are the labels; where a
     label is above 255, 16-bit grey. Raises as `save_mask` does."""
-    from PIL import Image
-
     if labels.max() > 255:
-        picture = Image.fromarray(labels.astype(np.uint16))
-    else:
-        picture = Image.fromarray(labels.astype(np.uint8))
-        picture.putpalette(np.vstack([np.zeros((1, 3), np.uint8), colours(255)]).tobytes())
-    write_whole(Path(path), picture.save)
+        _save(labels.astype(np.uint16), path)
+        return
+    table = np.vstack([np.zeros((1, 3), np.uint8), colours(255)])
+    opaque = np.full((256, 1), 255, np.uint8)
+    _save(labels.astype(np.uint8), path, np.hstack([table, opaque]))
 
 
-def write_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Calls `write` with a name beside `path`, then renames; folders are made. Raises PhotoError where the file cannot
-    be written, UsageError for an ending that does not keep masks exactly."""
-    if path.suffix.lower() not in (".png", ".tif", ".tiff", ".json"):
-        raise UsageError(f"A mask is saved as .png, .tif or .json, which keep its outline exactly, not as {path.name}.")
-    aside = path.with_name(f".{path.stem}.part{path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            write(aside)
-            aside.replace(path)
-        finally:
-            aside.unlink(missing_ok=True)
-    except (OSError, ValueError) as error:
-        raise PhotoError(f"The mask cannot be written to {path}: {error}.") from error
+def save_json(content: Any, path: str | Path) -> None:
+    """Writes JSON as masks are written: whole or not at all, over what was there. Raises PhotoError."""
+    write_file(Path(path), json.dumps(content).encode())
+
+
+def _save(
+    samples: Shaped[np.ndarray, "H W"], path: str | Path, palette: Shaped[np.ndarray, "256 4"] | None = None
+) -> None:
+    check_output(path, overwrite=True, formats=FORMATS)
+    photo = Photo.from_image(samples)
+    if palette is not None:
+        photo = Photo(pixels=palette[:, :3][samples], samples=samples, mode="P", palette=palette)
+    photo.save(path, overwrite=True)
 
 
 def load_mask(
     path: str | Path, size: tuple[int, int] | None = None, *, channel: Channel = "grey", fit: Fit = "exact"
 ) -> Bool[np.ndarray, "H W"]:
-    """Reads a mask: True where a picture is at least half white (with channel="alpha": half opaque), or from a .json of
-    COCO run lengths.
-
-    `size` is the photo's (height, width); a mask of another size is an error, or with fit="resize" brought to it.
-    Pictures are turned as their EXIF says, as photos are. Raises PhotoError for a file that cannot be read, UsageError
-    for a size that does not fit and for a mask without a single pixel.
-    """
-    alpha = load_alpha(path, channel=channel)
+    """Reads a mask: True where `load_alpha` is at least half. Raises as that does, and UsageError for a mask without a
+    single pixel."""
+    alpha = load_alpha(path, size, channel=channel, fit=fit)
     mask = alpha >= 0.5
-    if size is not None and mask.shape != tuple(size):
-        if fit != "resize":
-            raise UsageError(
-                f"The mask {path} is {mask.shape[1]} x {mask.shape[0]} pixels and the photo {size[1]} x {size[0]}; "
-                "give one of the same size, or --mask-fit resize."
-            )
-        mask = masks.resize(mask, size)
     if not mask.any():
-        raise UsageError(f"The mask {path} is empty: nothing in it is at least half {_BRIGHT[channel]}.")
+        bright = "opaque" if channel == "alpha" else "white"
+        raise UsageError(
+            f"The mask {path} is empty: nothing in it is at least half {bright}, the most is {alpha.max():.0%}."
+        )
     return mask
 
 
-def load_alpha(path: str | Path, *, channel: Channel = "grey") -> Float[np.ndarray, "H W"]:
-    """Reads a mask with its levels in [0, 1]. Raises PhotoError for a file that cannot be read."""
+def load_alpha(
+    path: str | Path, size: tuple[int, int] | None = None, *, channel: Channel = "grey", fit: Fit = "exact"
+) -> Float[np.ndarray, "H W"]:
+    """Reads a mask with its levels in [0, 1]: how white a picture is (channel="alpha": how opaque), or a .json of COCO
+    run lengths.
+
+    `size` is the photo's (height, width); a mask of another size is an error, or with fit="resize" brought to it.
+    Pictures are turned as their EXIF says, as photos are. Raises PhotoError for a file that cannot be read, UsageError
+    for a size that does not fit and for a label map, which says what is where, not how much.
+    """
     path = Path(path)
+    levels = _levels_of_json(path) if path.suffix.lower() == ".json" else _levels(read(path), path, channel)
+    if size is None or levels.shape == tuple(size):
+        return levels
+    if fit != "resize":
+        raise UsageError(
+            f"The mask {path} is {levels.shape[1]} x {levels.shape[0]} pixels and the photo {size[1]} x {size[0]}; "
+            "give one of the same size, or --mask-fit resize."
+        )
+    return fitted(levels, size)
+
+
+def fitted(levels: Float[np.ndarray, "h w"], size: tuple[int, int]) -> Float[np.ndarray, "H W"]:
+    """Levels at another (height, width), interpolated."""
+    import cv2
+
+    if levels.shape == tuple(size):
+        return levels
+    return cv2.resize(levels, (size[1], size[0]), interpolation=cv2.INTER_LINEAR)
+
+
+def load_labels(path: str | Path) -> Int[np.ndarray, "H W"]:
+    """Reads a label map: the numbers of a palette picture or of a grey one, 8 or 16 bits. Raises PhotoError for a file
+    that cannot be read, UsageError for a picture in colour."""
+    raster = read(path)
+    if raster.samples.ndim != 2:
+        raise UsageError(f"{path} is in colour; a label map has one channel, of category ids.")
+    return raster.samples.astype(int)
+
+
+def _levels_of_json(path: Path) -> Float[np.ndarray, "H W"]:
     try:
-        if path.suffix.lower() == ".json":
-            return decode_rle(json.loads(path.read_text("utf-8"))).astype(np.float32)
-        return _read_picture(path, channel)
-    except (OSError, ValueError, SyntaxError) as error:  # Pillow raises SyntaxError for broken PNG
+        require_file(path)
+        return decode_rle(json.loads(path.read_text("utf-8"))).astype(np.float32)
+    except (OSError, ValueError, RecursionError) as error:
         raise PhotoError(f"The mask {path} cannot be read: {error}.") from error
 
 
-_BRIGHT = {"grey": "white", "alpha": "opaque"}
-
-
-def _read_picture(path: Path, channel: Channel) -> Float[np.ndarray, "H W"]:
-    from PIL import Image, ImageOps
-
-    with Image.open(path) as picture:
-        turned = ImageOps.exif_transpose(picture)
-        if channel == "alpha":
-            if not turned.has_transparency_data:
-                raise UsageError(f"{path} has no alpha channel to take the mask from.")
-            return np.asarray(turned.convert("RGBA"), np.float32)[..., 3] / 255
-        if turned.mode.startswith("I;16"):
-            return np.asarray(turned, np.float32) / 65535
-        if turned.mode in ("I", "F"):
-            raise UsageError(f"The mask {path} has {turned.mode} pixels; save it with 8 or 16 bits a pixel.")
-        return np.asarray(turned.convert("L"), np.float32) / 255
-
-
-def _write(mask: Bool[np.ndarray, "H W"] | Float[np.ndarray, "H W"], path: Path) -> None:
-    from PIL import Image
-
-    if path.suffix.lower() == ".json":
-        path.write_text(json.dumps(encode_rle(mask >= 0.5)), "utf-8")
-        return
-    levels = np.round(np.clip(mask, 0, 1).astype(np.float32) * 255).astype(np.uint8)
-    Image.fromarray(levels).save(path)
+def _levels(raster: Raster, path: Path, channel: Channel) -> Float[np.ndarray, "H W"]:
+    if channel == "alpha":
+        if raster.alpha is None:
+            raise UsageError(f"{path} has no alpha channel to take the mask from.")
+        return raster.alpha / np.float32(255)
+    if raster.palette is not None:
+        used = raster.palette[np.unique(raster.samples), :3]
+        if len(used) > 2 and (used != used[:, :1]).any():
+            raise UsageError(
+                f"{path} is a label map: its {len(used)} colours are numbers, not more or less of a mask; save the one "
+                "place that you mean in white on black."
+            )
+        samples: Shaped[np.ndarray, "H W ..."] = raster.palette[:, :3][raster.samples]
+    else:
+        samples = colour_of(raster.samples, raster.mode) if raster.mode != "CMYK" else raster.shown()
+    if samples.ndim == 3:
+        samples = np.rint(samples @ np.array([0.299, 0.587, 0.114], np.float32))  # ITU-R BT.601, as Pillow's grey
+        return np.clip(samples / (65535 if raster.samples.dtype == np.uint16 else 255), 0, 1).astype(np.float32)
+    most = {"bool": 1, "uint8": 255, "uint16": 65535}[str(samples.dtype)]
+    return samples.astype(np.float32) / most
 
 
 def _parse_runs(counts: str) -> list[int]:
@@ -155,6 +184,8 @@ def _parse_runs(counts: str) -> list[int]:
             raise ValueError(f"{character!r} stands for no number")
         number |= (piece & 31) << shift
         shift += 5
+        if shift > 60:
+            raise ValueError("a run is longer than any picture")
         if not piece & 32:
             if piece & 16:
                 number -= 1 << shift

@@ -2,14 +2,10 @@
 
 import json
 from dataclasses import dataclass
-from os import PathLike
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from jaxtyping import Int
-
-from ..errors import PhotoError
 
 if TYPE_CHECKING:
     from PIL.Image import Exif, Image
@@ -100,24 +96,13 @@ def exif_from(exif: bytes) -> "Exif":
     return parsed
 
 
-def read_settings(path: str | PathLike[str]) -> dict[str, Any] | None:
-    """The settings that `inlay` stored in a result; None if the picture carries none.
-
-    Raises `PhotoError` if the file cannot be read as a picture.
-    """
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(Path(path)) as image:
-            stored = getattr(image, "text", {}).get(KEY)
-            if stored is None:
-                comment = _user_comment(image.getexif())
-                return None if comment is None else comment[KEY]
-    except UnidentifiedImageError:
-        raise PhotoError(f"{path} is not an image that can be read") from None
-    except (OSError, SyntaxError, ValueError) as error:
-        raise PhotoError(f"{path} cannot be read: {error}") from error
-    return _parsed(stored)
+def settings_of(image: "Image") -> dict[str, Any] | None:
+    """The settings that `inlay` stored in an opened picture file; None if it carries none."""
+    stored = image.info.get(KEY) or getattr(image, "text", {}).get(KEY)  # chunks behind the samples: reads those too
+    if isinstance(stored, str):
+        return _parsed(stored)
+    comment = _user_comment(image.getexif())
+    return None if comment is None else comment[KEY]
 
 
 def _parsed(stored: str) -> dict[str, Any] | None:

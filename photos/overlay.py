@@ -5,8 +5,6 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
-from ..segmentation import masks
-
 _GOLDEN = 0.618034  # of a turn: neighbours in the list get hues far apart
 
 
@@ -22,11 +20,14 @@ def overlay(
     pixels: UInt8[np.ndarray, "H W 3"], shown: Sequence[Bool[np.ndarray, "H W"]], opacity: float = 0.5
 ) -> UInt8[np.ndarray, "H W 3"]:
     """The photo with each mask tinted in its own colour, its outline drawn full; later masks lie on top."""
+    import cv2
+
     tinted = pixels.copy()
     width = max(1.0, max(pixels.shape[:2]) / 600)
     for mask, colour in zip(shown, colours(len(shown)), strict=True):
         tinted[mask] = np.round((1 - opacity) * tinted[mask] + opacity * colour).astype(np.uint8)
-        tinted[mask & ~masks.shrink(mask, width)] = colour
+        inside = cv2.distanceTransform(mask.astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
+        tinted[mask & (inside <= width)] = colour
     return tinted
 
 

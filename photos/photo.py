@@ -1,33 +1,47 @@
 """A photo as people have it: opened from a file, shown as sRGB, given back as it was but for the edited place."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from warnings import catch_warnings, simplefilter
 
 import numpy as np
-from jaxtyping import Bool, Shaped, UInt8
+from jaxtyping import Bool, UInt8
 
-from ..errors import InlayError, PhotoError
+from ..errors import UsageError
 from . import MAX_PIXELS, colour
-from .decode import Decoded, decode, from_array, from_pillow
-from .metadata import NO_METADATA, Metadata
+from .decode import from_array, from_pillow
+from .encode import encode
+from .metadata import exif_with
+from .raster import Raster
+from .read import read
+from .save import check_output, write_file
 
 if TYPE_CHECKING:
     import torch
     from PIL.Image import Image
 
-    from .save import Saved
-
     Picture = Image | np.ndarray | torch.Tensor
 
 _VISIBLE = 8  # of 255: a colour that moves further is worth a warning
 _NARROWER = " with the photo's profile cannot hold all of the edit's colours: the nearest were taken"
+_LONGEST_EXIF = 65_533
+_TOO_LONG = (
+    "the settings and the photo's EXIF do not fit into a JPEG (64 kB): the file has neither; write PNG to keep them"
+)
 
 
-@dataclass(frozen=True, eq=False)
-class Photo:
+@dataclass(frozen=True)
+class Saved:
+    """Where a result went, what the format could not keep, and how many pixels it changed that no patch did."""
+
+    path: Path
+    warnings: tuple[str, ...]
+    changed_outside: int  # 0 in PNG, TIFF and lossless WebP; JPEG quantises every block anew
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Photo(Raster):
     """A photo in display orientation.
 
     `pixels` is what the edit sees: 8-bit sRGB. `samples` are the file's own (see `colour` for modes); `with_patch`
@@ -35,43 +49,18 @@ class Photo:
     """
 
     pixels: UInt8[np.ndarray, "h w 3"]
-    samples: Shaped[np.ndarray, "h w ..."]
-    mode: str
-    palette: UInt8[np.ndarray, "n 4"] | None = None
-    icc: bytes | None = None
-    metadata: Metadata = NO_METADATA
     edited: Bool[np.ndarray, "h w"] | None = None  # every pixel that a patch was allowed to change
-    warnings: tuple[str, ...] = ()
     path: Path | None = None
 
     @classmethod
     def open(cls, path: str | PathLike[str], *, frame: int | None = None, max_pixels: int = MAX_PIXELS) -> "Photo":
-        """Read PNG, JPEG, WebP, TIFF, GIF, BMP, AVIF, JPEG 2000, PPM or TGA, turned as its EXIF orientation says.
+        """Read PNG, JPEG, WebP, TIFF, GIF, BMP, AVIF, JPEG 2000, PPM, TGA, or HEIC with the extra `inlay[heic]`.
 
-        `frame`: which picture of an animation or a multi-page file, from 0. `max_pixels`: refuse, from the header
-        alone, a file that claims more. Raises `PhotoError` for what cannot be read, `UsageError` for a frame that is
-        missing or needed.
+        The photo is turned as its EXIF orientation says. `frame`: which picture of an animation or a multi-page file,
+        from 0. `max_pixels`: refuse, from the header alone, a file that claims more. Raises `PhotoError` for what
+        cannot be read, `UsageError` for a frame that is missing or needed.
         """
-        path = Path(path)
-        from PIL import UnidentifiedImageError
-
-        try:
-            if not path.is_file():
-                wrong = "is a folder, not a photo" if path.is_dir() else "does not exist, or is no file"
-                raise PhotoError(f"{path} {wrong}")
-            if path.stat().st_size == 0:
-                raise PhotoError(f"{path} is empty: it has no bytes")
-            with path.open("rb") as file, catch_warnings():
-                simplefilter("ignore")  # what decoders murmur about a file: either it is read or the error says why not
-                return replace(_photo(decode(file, str(path), frame, max_pixels)), path=path)
-        except (InlayError, MemoryError):
-            raise
-        except UnidentifiedImageError:
-            raise PhotoError(f"{path} is not an image that can be read") from None
-        except PermissionError:
-            raise PhotoError(f"{path} may not be read: check its permissions") from None
-        except Exception as error:  # decoders meet broken files with every kind of exception
-            raise PhotoError(f"{path} is damaged or cut short: {error}") from error
+        return replace(_photo(read(path, frame=frame, max_pixels=max_pixels)), path=Path(path))
 
     @classmethod
     def from_image(cls, image: "Picture") -> "Photo":
@@ -87,16 +76,6 @@ class Photo:
             return _photo(from_array(image))
         array = image.detach().cpu().numpy()
         return _photo(from_array(np.moveaxis(array[0] if array.ndim == 4 else array, 0, -1)))
-
-    @property
-    def size(self) -> tuple[int, int]:
-        """Width and height in pixels."""
-        return self.pixels.shape[1], self.pixels.shape[0]
-
-    @property
-    def alpha(self) -> UInt8[np.ndarray, "h w"] | None:
-        """Opacity, 0…255; None for an opaque photo."""
-        return colour.alpha_of(self.samples, self.mode, self.palette)
 
     @property
     def image(self) -> "Image":
@@ -146,49 +125,50 @@ class Photo:
         overwrite: bool = False,
         settings: dict[str, Any] | None = None,
         quality: int | None = None,
-    ) -> "Saved":
-        """Write PNG, JPEG, WebP (lossless) or TIFF, whole or not at all, with metadata and `settings` (JSON) inside.
+    ) -> Saved:
+        """Write PNG, JPEG, WebP or TIFF, whole or not at all, with metadata and `settings` (JSON) inside.
 
-        Folders are made. `quality`: of a JPEG, 1…100; default the source's own quantisation, or 95 without chroma
-        subsampling. Raises `UsageError` for a file that exists (unless `overwrite`) or a format that is not written,
-        `PhotoError` when the disk or the format refuses.
+        Folders are made. `quality`, 1…100: of a JPEG, default the source's own quantisation, or 95 without chroma
+        subsampling; of a WebP, which is lossless without. Raises `UsageError` for a file that exists (unless
+        `overwrite`) or a format that is not written, `PhotoError` when the disk or the format refuses.
         """
-        from .save import save
+        path = Path(path)
+        format = check_output(path, overwrite=overwrite, size=self.size)
+        if quality is not None and not (1 <= quality <= 100 and format in ("JPEG", "WEBP")):
+            raise UsageError(f"quality must be 1 to 100, for JPEG or WebP, not {quality} for {format}")
+        kept = self.fitted(format)
+        if format == "JPEG" and len(exif_with(kept.metadata.exif, settings)) > _LONGEST_EXIF:
+            bare = replace(kept.metadata, exif=b"")
+            kept, settings = replace(kept, metadata=bare, warnings=(*kept.warnings, _TOO_LONG)), None
+        write_file(path, encode(kept, format, settings, quality))
+        lossless = format != "JPEG" and quality is None
+        changed, warnings = 0 if lossless else self._changed_outside(path), kept.warnings
+        if changed and self.edited is not None:
+            lost = (
+                f"{format} is lossy: {changed} pixels outside the edit changed with it; write PNG or TIFF to keep them"
+            )
+            warnings = (*warnings, lost)
+        return Saved(path, warnings, changed)
 
-        return save(self, Path(path), overwrite=overwrite, settings=settings, quality=quality)
+    def _changed_outside(self, path: Path) -> int:
+        differs = (read(path, max_pixels=self.size[0] * self.size[1]).shown() != self.pixels).any(-1)
+        return int(differs.sum() if self.edited is None else (differs & ~self.edited).sum())
 
     def _in_colour(self) -> "Photo":
         names = {"1": "black and white", "P": "limited to its palette"}
         warning = f"the photo is {names.get(self.mode, 'greyscale')} and the edit has other colours: the result is RGB"
         if self.mode != "P" and colour.profile_of(self.icc, "L") is not None:
             warning += " in sRGB, without the photo's greyscale profile"
-        return replace(self, **expanded(self), warnings=(*self.warnings, warning))
+        return replace(self.expanded(), warnings=(*self.warnings, warning))
 
 
-def expanded(photo: Photo) -> dict[str, Any]:
-    """A greyscale or palette photo's samples, mode, palette and icc as RGB or RGBA of the same depth."""
-    if photo.palette is not None:
-        channels = 3 if photo.alpha is None else 4
-        samples, mode = photo.palette[:, :channels][photo.samples], "RGBA"[:channels]
-        return {"samples": samples, "mode": mode, "palette": None, "icc": photo.icc}
-    samples, mode = photo.pixels, "RGB"
-    if photo.mode == "LA":
-        samples, mode = np.dstack([photo.pixels, photo.samples[..., 1]]), "RGBA"
-    if photo.mode == "I;16":
-        known = colour.profile_of(photo.icc, "L") is None
-        deep = photo.samples[..., None] if known else photo.pixels.astype(np.uint16) * 257
-        samples, mode = np.broadcast_to(deep, photo.pixels.shape), "RGB;16"
-    return {"samples": samples, "mode": mode, "palette": None, "icc": None}
-
-
-def _photo(decoded: Decoded) -> Photo:
-    samples, mode, palette, icc, metadata, warnings = decoded
-    if icc is not None and not colour.usable(icc, mode):
-        icc, warnings = (
-            None,
-            (*warnings, "the photo's colour profile is not one for its colours: they are taken as sRGB"),
-        )
-    pixels = np.ascontiguousarray(colour.to_srgb(samples, mode, palette, icc))
-    if mode == "RGB" and colour.profile_of(icc, "RGB") is None:
-        samples = pixels  # one array, not two alike
-    return Photo(pixels, samples, mode, palette, icc, metadata, warnings=warnings)
+def _photo(raster: Raster) -> Photo:
+    icc, warnings = raster.icc, raster.warnings
+    if icc is not None and not colour.usable(icc, raster.mode):
+        icc = None
+        warnings += ("the photo's colour profile is not one for its colours: they are taken as sRGB",)
+    raster = replace(raster, icc=icc, warnings=warnings)
+    pixels, held = raster.shown(), {field.name: getattr(raster, field.name) for field in fields(Raster)}
+    if raster.mode == "RGB" and colour.profile_of(icc, "RGB") is None:
+        held["samples"] = pixels  # one array, not two alike
+    return Photo(pixels=pixels, **held)

@@ -1,55 +1,81 @@
-"""The preview sheet: the photo, its mask and the candidates side by side."""
+"""The one contact sheet: rows of pictures with captions, and the preview of an edit."""
 
 from collections.abc import Sequence
-from math import ceil
+from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from ..editing.crop import Box
+from .overlay import overlay
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-_RED = np.array([230, 40, 40], np.float32)
-_GAP, _LINE = 12, 22  # pixels between pictures; height of a caption
+_GAP = 12  # pixels between pictures
+Picture = UInt8[np.ndarray, "h w 3"]
+Cell = tuple[Picture | None, str]
+"""A picture, or None for an empty place, and its caption."""
 
 
-def sheet(
-    photo: UInt8[np.ndarray, "h w 3"],
-    mask: Bool[np.ndarray, "h w"],
-    candidates: Sequence[UInt8[np.ndarray, "h w 3"]] = (),
-    *,
-    captions: Sequence[str] = (),
-    box: Box | None = None,
-    cell: int = 384,
-) -> "Image":
-    """Photo, photo under its mask in red, and each candidate, in rows of at most four on white.
+def sheet(rows: Sequence[Sequence[Cell]], titles: Sequence[str] = (), legend: str = "", *, cell: int = 384) -> "Image":
+    """Rows of pictures on white, each with its caption below it.
 
-    `captions`: one per candidate. `box`: show this part of all of them, such as `Crop.inside` of a small mask.
-    `cell`: the longer side of each picture, in pixels.
+    `titles` stand above the columns, `legend` below everything. `cell`: the longer side of each picture, in pixels.
     """
     from PIL import Image, ImageDraw, ImageFont
 
-    window = slice(None) if box is None else box.slices
-    pictures = [photo[window], _overlaid(photo[window], mask[window]), *(candidate[window] for candidate in candidates)]
-    titles = ["photo", "mask", *captions]
-    height, width = pictures[0].shape[:2]
-    scale = cell / max(height, width)
-    size = max(round(width * scale), 1), max(round(height * scale), 1)
-    columns = min(len(pictures), 4)
-    step = max(size[0], cell // 2) + _GAP, size[1] + _LINE + _GAP
-    page = Image.new("RGB", (columns * step[0] + _GAP, ceil(len(pictures) / columns) * step[1] + _GAP), "white")
-    draw, font = ImageDraw.Draw(page), ImageFont.load_default(14)
-    for number, picture in enumerate(pictures):
-        left, top = _GAP + number % columns * step[0], _GAP + number // columns * step[1]
-        page.paste(Image.fromarray(np.ascontiguousarray(picture)).resize(size), (left, top))
-        if number < len(titles):
-            draw.text((left, top + size[1] + 3), titles[number], fill="black", font=font)
+    font = ImageFont.load_default(12 if cell < 256 else 14)
+    line = 16 if cell < 256 else 20
+    shown = [[None if picture is None else _scaled(picture, cell) for picture, _ in row] for row in rows]
+    column = max([cell // 2, *(picture.width for row in shown for picture in row if picture)]) + _GAP
+    letters = round(column / font.getlength("n"))
+    above = [wrap(title, letters) for title in titles]
+    below = [[wrap(caption, letters) for _, caption in row] for row in rows]
+    tall = [max((picture.height for picture in row if picture), default=cell) for row in shown]
+    deep = [line * max(map(len, captions)) + _GAP for captions in below]
+    top = _GAP + line * max(map(len, above), default=0)
+    width = max(column * max(map(len, rows)), round(font.getlength(legend)) + _GAP) + _GAP
+    page = Image.new("RGB", (width, top + sum(tall) + sum(deep) + (line if legend else 0)), "white")
+    draw = ImageDraw.Draw(page)
+
+    def write(lines: Sequence[str], number: int, y: int) -> None:
+        draw.multiline_text((_GAP + number * column, y), "\n".join(lines), fill="black", font=font, spacing=2)
+
+    for number, title in enumerate(above):
+        write(title, number, 4)
+    for row, captions, height, rest in zip(shown, below, tall, deep, strict=True):
+        for number, (picture, caption) in enumerate(zip(row, captions, strict=True)):
+            if picture:
+                page.paste(picture, (_GAP + number * column, top))
+            write(caption, number, top + height + 2)
+        top += height + rest
+    draw.text((_GAP, top), legend, fill="black", font=font)
     return page
 
 
-def _overlaid(photo: UInt8[np.ndarray, "h w 3"], mask: Bool[np.ndarray, "h w"]) -> UInt8[np.ndarray, "h w 3"]:
-    weight = 0.55 * mask[..., None].astype(np.float32)
-    return np.rint(photo * (1 - weight) + _RED * weight).astype(np.uint8)
+def preview(
+    photo: Picture,
+    mask: Bool[np.ndarray, "h w"],
+    candidates: Sequence[Picture] = (),
+    *,
+    captions: Sequence[str] = (),
+    window: tuple[slice, slice] = (slice(None), slice(None)),
+    cell: int = 384,
+) -> "Image":
+    """Photo, photo under its mask in red, and each candidate, in rows of at most four.
+
+    `captions`: one per candidate. `window`: rows and columns to show of all of them, such as those around a small mask.
+    """
+    pictures = [photo[window], overlay(photo[window], [mask[window]]), *(one[window] for one in candidates)]
+    titles = ["photo", "mask", *captions, *[""] * (len(candidates) - len(captions))]
+    cells = list(zip(pictures, titles, strict=True))
+    return sheet([cells[first : first + 4] for first in range(0, len(cells), 4)], cell=cell)
+
+
+def _scaled(picture: Picture, cell: int) -> "Image":
+    from PIL import Image
+
+    scale = cell / max(picture.shape[:2])
+    size = max(1, round(picture.shape[1] * scale)), max(1, round(picture.shape[0] * scale))
+    return Image.fromarray(np.ascontiguousarray(picture)).resize(size)

@@ -1,6 +1,5 @@
 """Every mask of a photo: a grid of clicks over any backend, doubles dropped."""
 
-import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from ..errors import UsageError
-from ..photos.mask_files import Rle, decode_rle, encode_rle, save_labels, write_whole
+from ..photos.mask_files import Rle, decode_rle, encode_rle, save_json, save_labels
 from . import masks
 from .backends import load
 from .pointing import encode
@@ -55,7 +54,7 @@ class Everything:
         Raises PhotoError where the file cannot be written, UsageError for another ending."""
         path = Path(path)
         if path.suffix.lower() == ".json":
-            write_whole(path, lambda aside: aside.write_text(json.dumps(self.coco()), "utf-8"))
+            save_json(self.coco(), path)
         else:
             save_labels(self.label_map, path)
 

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
 from ..errors import UsageError
+from ..photos.mask_files import fitted
 
 
 def grow(mask: Bool[np.ndarray, "H W"], pixels: float) -> Bool[np.ndarray, "H W"]:
@@ -96,11 +97,7 @@ def inner_depth(mask: Bool[np.ndarray, "H W"]) -> float:
 
 def resize(mask: Bool[np.ndarray, "h w"], size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
     """The mask at another (height, width), its outline interpolated."""
-    import cv2
-
-    if mask.shape == size:
-        return mask.copy()
-    return cv2.resize(mask.astype(np.float32), (size[1], size[0]), interpolation=cv2.INTER_LINEAR) >= 0.5
+    return fitted(mask.astype(np.float32), size) >= 0.5
 
 
 def iou(one: Bool[np.ndarray, "H W"], other: Bool[np.ndarray, "H W"]) -> float:

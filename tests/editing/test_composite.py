@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from inlay.editing.composite import composite, matched, opacity_of
 from inlay.editing.crop import Box
 from inlay.errors import UsageError
-from inlay.photos.sheet import sheet
+from inlay.photos.sheet import preview
 from PIL import Image
 
 often = settings(max_examples=30, deadline=None, derandomize=True)
@@ -153,10 +153,10 @@ def test_wrong_arguments_are_named() -> None:
 def test_the_sheet_shows_photo_mask_and_candidates(size: tuple[int, int]) -> None:
     photo, mask = np.full((*size, 3), 40, np.uint8), np.zeros(size, bool)
     mask[: (size[0] + 1) // 2, : (size[1] + 1) // 2] = True
-    page = np.asarray(sheet(photo, mask, [np.full((*size, 3), 10 * k, np.uint8) for k in range(9, 14)], cell=100))
+    page = np.asarray(preview(photo, mask, [np.full((*size, 3), 10 * k, np.uint8) for k in range(9, 14)], cell=100))
     for shade in (40, 90, 100, 110, 120, 130):
         assert (page == shade).all(-1).any()
     reddish = (page[..., 0].astype(int) - page[..., 1] > 80).sum()
     assert reddish > 0
-    zoomed = np.asarray(sheet(photo, mask, box=Box(0, 0, (size[1] + 1) // 2, (size[0] + 1) // 2), cell=100))
+    zoomed = np.asarray(preview(photo, mask, window=Box(0, 0, (size[1] + 1) // 2, (size[0] + 1) // 2).slices, cell=100))
     assert (zoomed[..., 0].astype(int) - zoomed[..., 1] > 80).mean() > 0.9 * (reddish > 0) * reddish / page[..., 0].size

@@ -16,8 +16,6 @@ from inlay.diffusion.model import Model
 from inlay.diffusion.schedule import Schedule, Step
 from inlay.errors import PhotoError, UsageError
 from inlay.guidance.attention_pictures import (
-    GAP,
-    LINE,
     Attention,
     RecordAttention,
     heat_map,
@@ -237,8 +235,8 @@ def test_every_word_has_a_file(attention: Attention, tmp_path: Path) -> None:
 
 def test_the_sheet_says_what_its_numbers_are(attention: Attention) -> None:
     page = np.asarray(sheet(attention, IMAGE))
-    assert (page[-LINE:, 300:] < 128).any(), "beyond the caption of the last row"
-    assert (page[-LINE:, -GAP:] == 255).all(), "the line is longer than the page"
+    assert (page[-16:, 300:] < 128).any(), "beyond the caption of the last row"
+    assert (page[-16:, -12:] == 255).all(), "the line is longer than the page"
 
 
 def test_a_folder_that_cannot_be_made_is_named(attention: Attention, tmp_path: Path) -> None:

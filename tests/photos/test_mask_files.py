@@ -93,8 +93,15 @@ def test_bad_files_are_told(mask, tmp_path):
     (tmp_path / "text.png").write_text("no picture")
     (tmp_path / "zero.png").write_bytes(b"")
     (tmp_path / "broken.json").write_text("{")
-    for name in ("text.png", "zero.png", "broken.json", "missing.png", "."):
-        with pytest.raises(PhotoError, match="cannot be read"):
+    said = {
+        "text.png": "not an image",
+        "zero.png": "is empty",
+        "broken.json": "cannot be read",
+        "missing.png": "does not exist",
+        ".": "is a folder",
+    }
+    for name, complaint in said.items():
+        with pytest.raises(PhotoError, match=complaint):
             load_mask(tmp_path / name)
     save_mask(mask, tmp_path / "mask.png")
     with pytest.raises(UsageError, match="no alpha channel"):

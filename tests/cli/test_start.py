@@ -42,5 +42,5 @@ def test_usage_errors_exit_with_2(tmp_path: Path) -> None:
 def test_a_missing_photo_exits_with_1_in_one_sentence(tmp_path: Path) -> None:
     ran = inlay("edit", "gone.png", "--point", "1,1", "-p", "a cat", "-o", "out.png", folder=tmp_path)
     assert ran.returncode == 1
-    assert ran.stderr.strip() == "inlay: gone.png does not exist, or is no file"
+    assert ran.stderr.strip() == "inlay: gone.png does not exist: check its name"
     assert ran.stdout == ""

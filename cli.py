@@ -21,11 +21,14 @@ from pydantic.fields import FieldInfo
 from . import __version__
 from .editing.job import (
     EditJob,
+    ExtendJob,
     Frozen,
     GenerateJob,
+    Job,
     Kind,
     Method,
     Pointing,
+    RemoveJob,
     Setup,
     Shell,
     checked,
@@ -199,6 +202,26 @@ def edit(**options: Any) -> None:
 
 
 @app.command()
+@takes(RemoveJob, Setup, Writing, Previewing, Saying)
+def remove(**options: Any) -> None:
+    """Take a thing out of a photo; what is behind it is continued, all else stays as it was.
+
+    inlay remove coffee.png --point 300,180 -o table.png
+    """
+    make(RemoveJob, options)
+
+
+@app.command()
+@takes(ExtendJob, Setup, Writing, Saying)
+def extend(**options: Any) -> None:
+    """Make a photo larger: what lies beyond its sides is painted.
+
+    inlay extend coffee.png --left 20% --top 100 -o wider.png
+    """
+    make(ExtendJob, options)
+
+
+@app.command()
 @takes(GenerateJob, Setup, Writing, Saying)
 def generate(**options: Any) -> None:
     """Make a picture from a prompt, or from a layout.
@@ -234,7 +257,7 @@ def make_mask(**options: Any) -> None:
         typer.echo(json.dumps(asdict(one), default=str) if how.as_json else one.path)
 
 
-def make(kind: type[EditJob] | type[GenerateJob], options: dict[str, Any]) -> None:
+def make(kind: type[Job], options: dict[str, Any]) -> None:
     """Parse, check the outputs, do the job, save its pictures, best first, and report them."""
     from .jobs.outputs import Outputs
     from .jobs.perform import perform

@@ -1,11 +1,10 @@
-"""The two things that `inlay` does: edit a photo, and generate a picture."""
+"""What `inlay` does: edit a photo, take a thing out of it, extend it, and generate a picture."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from itertools import groupby
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
 
@@ -15,28 +14,20 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from ..diffusion.model import Model
-from ..errors import UsageError
 from ..guidance.attention_pictures import Attention, RecordAttention
 from ..guidance.base import Chain, Guidance
 from ..guidance.methods import chained, described
 from ..guidance.regions import Region
-from ..photos import MAX_PIXELS
 from ..photos.photo import Photo
-from .guided import check_kinds, far_from_native, surprises
-from .job import EditJob, GenerateJob, Method, Record, SamplingJob, checked
+from .guided import check_kinds
+from .job import EditJob, ExtendJob, GenerateJob, Job, Method, Painting, RemoveJob, SamplingJob, checked
 from .rank import GuideRanker, Ranker
 from .reconstruct import decode_with_background
-from .result import Result, facts
-from .sampling import SHARED, OnLatents, Painted, Progress, Sample, paint, with_fallbacks
+from .result import Result
+from .sampling import OnLatents, Painted, Progress, Sample, paint, with_fallbacks
 from .settings import EditSettings, GenerateSettings
-from .windows import Mask, Window, edited_place, eight_bit, pasted, windows_of
-from .words import default_words, target_tokens
-
-DEFAULT = (Method(name="masked-attention"),)
-"""Guidance of a job that names words or regions but no method."""
-
-Words = str | Sequence[int]
-"""A phrase of the prompt, or token indices."""
+from .task import Edited, Task, Words, Work, edition, extension, generation
+from .windows import eight_bit
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,17 +41,6 @@ class Glimpse:
     def picture(self) -> UInt8[np.ndarray, "H W 3"]:
         """The first candidate as the decoder sees it now, at the model's size."""
         return eight_bit(self.model.decode(self.latents[:1]))[0]
-
-
-@dataclass(frozen=True, eq=False)
-class Work:
-    """A job with what it names, loaded; see `Editor.run`."""
-
-    job: EditJob | GenerateJob
-    photo: Any = None
-    mask: Any = None
-    regions: Sequence[Region] = ()
-    words: Words | None = None
 
 
 OnGlimpse = Callable[[Glimpse], None]
@@ -150,9 +130,55 @@ class Editor:
         job = checked(EditJob, prompt=prompt, model=self.model.name, **settings)
         return self.run(job, photo, mask, regions, words=words, guidance=guidance, attention=attention, on_step=on_step)
 
+    def remove(
+        self,
+        photo: Any,
+        mask: Any,
+        prompt: str = "",
+        *,
+        on_step: Progress | None = None,
+        **settings: Unpack[EditSettings],
+    ) -> Result:
+        """The photo with the thing under `mask` gone, and what is behind it continued.
+
+        `photo` and `mask` are as in `edit`; `prompt` may say what should be behind; `settings` are fields of
+        `inlay.editing.job.RemoveJob`.
+
+        Raises:
+            UsageError: an empty mask or one of another size, a setting outside its range.
+        """
+        job = checked(RemoveJob, prompt=prompt, model=self.model.name, **settings)
+        return self.run(job, photo, mask, on_step=on_step)
+
+    def extend(
+        self,
+        photo: Any,
+        prompt: str = "",
+        *,
+        left: int | str = 0,
+        top: int | str = 0,
+        right: int | str = 0,
+        bottom: int | str = 0,
+        on_step: Progress | None = None,
+        **settings: Unpack[EditSettings],
+    ) -> Result:
+        """The photo on a larger canvas, with what lies beyond its sides painted; the photo itself stays as it was but
+        for a narrow band at its old edges.
+
+        Args:
+            left, top, right, bottom: pixels to add, or a share of the photo's side such as "20%".
+            settings: fields of `inlay.editing.job.ExtendJob`.
+
+        Raises:
+            UsageError: a setting outside its range, or more pixels than any photo that would be opened.
+        """
+        sides: dict[str, Any] = {"left": left, "top": top, "right": right, "bottom": bottom}
+        job = checked(ExtendJob, prompt=prompt, model=self.model.name, **sides, **settings)
+        return self.run(job, photo, on_step=on_step)
+
     def run(
         self,
-        job: EditJob | GenerateJob,
+        job: Job,
         photo: Any = None,
         mask: Any = None,
         regions: Sequence[Region] = (),
@@ -163,7 +189,7 @@ class Editor:
         on_step: Progress | None = None,
         on_glimpse: OnGlimpse | None = None,
     ) -> Result:
-        """Do a job on what it names, loaded: the one way in, of which `edit` and `generate` are short forms.
+        """Do a job on what it names, loaded: the one way in, of which the other methods are short forms.
 
         Args:
             guidance: a value in place of `job.method`.
@@ -172,193 +198,114 @@ class Editor:
         Raises:
             UsageError: see `edit` and `generate`.
         """
-        plan, record = self._plan(Work(job, photo, mask, regions, words), guidance, attention)
-        done = []
-        for part, progress in zip(plan.parts, spread(on_step, len(plan.parts)), strict=True):
-            (edits,), fallbacks = self._painted([part], progress, on_glimpse)
-            done.append((edits, fallbacks))
-        return replace(self._result(plan, done), attention=record())
+        task = self.task(Work(job, photo, mask, regions, words), guidance, attention)
+        return self.together([task], on_step, on_glimpse)[0]
 
     def run_many(self, works: Sequence[Work]) -> list[Result]:
-        """Do jobs together, each as `run` does it: what agrees in its size and its way of sampling goes through the
-        loop at once, and none depends on its neighbours but for rounding.
+        """Do jobs together, each as `run` does it: what agrees in its sizes and its way of sampling goes through the
+        loop at once.
 
         Raises:
             UsageError: see `edit` and `generate`.
         """
-        plans = [self._plan(work)[0] for work in works]
-        groups: list[list[Part]] = []
-        for part in (part for plan in plans for part in plan.parts):
-            group = next((group for group in groups if group[0].agrees(part)), None)
-            groups.append([part]) if group is None else group.append(part)
-        edits: dict[Part, tuple[list[Edited], tuple[str, ...]]] = {}
-        for group in groups:
-            done, fallbacks = self._painted(group)
-            edits |= {part: (one, fallbacks) for part, one in zip(group, done, strict=True)}
-        return [self._result(plan, [edits[part] for part in plan.parts]) for plan in plans]
+        groups = list[list[Task]]()
+        tasks = [self.task(work) for work in works]
+        for task in tasks:
+            group = next((group for group in groups if group[0].agrees(task, self.model)), None)
+            groups.append([task]) if group is None else group.append(task)
+        done = {task: result for group in groups for task, result in zip(group, self.together(group), strict=True)}
+        return [done[task] for task in tasks]
 
-    def _plan(
-        self, work: Work, guidance: Guidance | None = None, attention: Sequence[str] = ()
-    ) -> tuple[Plan, Callable[[], Attention | None]]:
-        """What a job paints, and what to call for its attention when it is done."""
-        job, words, regions = work.job, work.words, work.regions
+    def task(self, work: Work, guidance: Guidance | None = None, attention: Sequence[str] = ()) -> Task:
+        """A job with what it leaves open chosen, ready for `together`."""
+        job, regions, words = work.job, work.regions, work.words
         check_kinds(guidance, regions)
         if words is None and isinstance(job, EditJob) and job.words:
             words = job.words[0]
         if guidance is None:
-            chosen = job.method if job.method is not None else DEFAULT if regions or words is not None else ()
+            chosen = job.method if job.method is not None else default_method(job, bool(regions) or words is not None)
             guidance = chained(tuple((one.name, one.parameters) for one in chosen))
         kept = described(guidance)
         methods = tuple(Method(name=name, parameters=parameters) for name, parameters in kept.methods)
         job = job.model_copy(update={"method": methods, "guidance_scale": self._scale(job)})
         with_recorder, record = recorded(guidance, attention)
+        common: dict[str, Any] = {"guidance": with_recorder, "attention": record}
+        common["warnings"] = (*self._prompt_warnings(job), *kept.unrepeatable)
         if isinstance(job, GenerateJob):
-            plan = self._generation(job, with_recorder, regions)
-        else:
-            picture = work.photo if isinstance(work.photo, Photo) else Photo.from_image(work.photo)
-            place = edited_place(work.mask, regions, picture.size)
+            return generation(job, self.model, regions, **common)
+        path = getattr(work.photo, "path", None)
+        job = job.model_copy(update={"photo": str(path) if path else None})
+        if isinstance(job, ExtendJob):
+            return extension(job, self.model, work.photo, **common)
+        if isinstance(job, EditJob):
             said = tuple(str(region.words) for region in regions) or (() if words is None else (str(words),))
-            job = job.model_copy(update={"words": said, "photo": str(picture.path) if picture.path else None})
-            plan = self._edit(job, with_recorder, picture, place, regions, words)
-        return replace(plan, warnings=(*plan.warnings, *kept.unrepeatable)), record
+            job = job.model_copy(update={"words": said})
+        return edition(job, self.model, work.photo, work.mask, regions, words, **common)
 
-    def _generation(self, job: GenerateJob, guidance: Guidance, regions: Sequence[Region]) -> Plan:
-        height, width = picture_size(job.size or self.model.native_size)
-        factor = self.model.factor
-        padded = (-(-height // factor) * factor, -(-width // factor) * factor)
-        samples = [Sample(seed, job.prompt, job.negative_prompt, regions=tuple(regions)) for seed in seeds_of(job)]
-        warnings = (
-            *self._prompt_warnings(job),
-            *far_from_native((height, width), self.model.native_size),
-            *surprises(job, regions, [str(region.words) for region in regions]),
-        )
-        return Plan(job, (Part(job, guidance, padded, tuple(samples)),), warnings)
+    def together(
+        self, tasks: Sequence[Task], on_step: Progress | None = None, on_glimpse: OnGlimpse | None = None
+    ) -> list[Result]:
+        """Do tasks as one batch. They agree in the sizes of their passes and in how they are sampled and painted; no
+        sample depends on its neighbours.
 
-    def _edit(
+        Raises:
+            OutOfMemoryError: not even one sample fits.
+        """
+        sizes, notes = tasks[0].sizes(self.model), list[str]()
+        images: list[list[Photo | None]] = [[task.photo] * task.job.num_images for task in tasks]
+        edits: list[list[list[Edited]]] = [[] for _ in tasks]
+        for number, (size, progress) in enumerate(zip(sizes, spread(on_step, len(sizes)), strict=True)):
+            samples = [sample for task, own in zip(tasks, images, strict=True) for sample in task.samples(number, own)]
+            crop = tasks[0].windows[number].crop.box if tasks[0].windows else None
+            work = partial(self._paint, tasks[0], size, progress, self._glimpses(on_glimpse, crop))
+            done, fallbacks = with_fallbacks(self.model, samples, work)
+            notes += fallbacks
+            for task, own, made in zip(tasks, images, edits, strict=True):
+                made.append(done[: len(own)])
+                del done[: len(own)]
+                own[:] = [
+                    task.pasted(number, image, one.patch, self.model.factor)
+                    for image, one in zip(own, made[-1], strict=True)
+                ]
+        ranker = self.ranker.name if self.ranker else ""
+        return [
+            task.result(self.model, own, made, ranker, notes)  # type: ignore[arg-type]  # no image is None any more
+            for task, own, made in zip(tasks, images, edits, strict=True)
+        ]
+
+    def _paint(
         self,
-        job: EditJob,
-        guidance: Guidance,
-        photo: Photo,
-        place: Mask,
-        regions: Sequence[Region],
-        words: Words | None,
-    ) -> Plan:
-        warnings = list(self._prompt_warnings(job))
-        if (place > 0).all():
-            warnings.append("The mask covers the whole photo: nothing of it is kept.")
-        if job.invert and job.num_images > 1:
-            warnings.append("With inversion all candidates start alike; only stochastic schedulers tell them apart.")
-        said = None
-        if job.method and not regions:
-            tokens, said = (words, str(words)) if words is not None else target_tokens(job.prompt, self.model.prompts)
-            regions = [Region(place.astype(np.float32), tokens)]
-            if words is None:
-                choose = (
-                    "" if default_words(job.prompt) else ", all of the prompt; name the thing with --words (words=)"
-                )
-                warnings.append(f"The words are {said!r}{choose}.")
-        warnings += surprises(job, regions, job.words)
-        parts = []
-        for window in windows_of(photo, place, regions, job, self.model):
-            shared = job.prompt, job.negative_prompt, job.source_prompt, window.regions, window.canvas
-            samples = tuple(Sample(seed, *shared) for seed in seeds_of(job))
-            parts.append(Part(job, guidance, window.size, samples, window))
-        return Plan(job, tuple(parts), tuple(warnings), photo, place, said)
-
-    def _painted(
-        self, parts: Sequence[Part], on_step: Progress | None = None, on_glimpse: OnGlimpse | None = None
-    ) -> tuple[list[list[Edited]], tuple[str, ...]]:
-        """The candidates of parts that agree, at the model's size, and what was fallen back to."""
-        first = parts[0]
-        glimpses = self._glimpses(on_glimpse, first.window and first.window.crop.box)
-
-        def work(tasks: Sequence[tuple[Part, Sample]]) -> Sequence[Edited]:
-            samples = [sample for _, sample in tasks]
-            painted = paint(self.model, first.job, first.guidance, samples, first.size, on_step, glimpses)
-            decoded = self._decoded(painted, tasks)
-            return [
-                Edited(patch, painted.inversion_psnr[k], score)
-                for k, (patch, score) in enumerate(zip(eight_bit(decoded), self._scores(decoded, tasks), strict=True))
-            ]
-
-        tasks = [(part, sample) for part in parts for sample in part.samples]
-        done, fallbacks = with_fallbacks(self.model, tasks, work)
-        edits = iter(done)
-        return [[next(edits) for _ in part.samples] for part in parts], fallbacks
-
-    def _decoded(self, painted: Painted, tasks: Sequence[tuple[Part, Sample]]) -> Float[Tensor, "b 3 H W"]:
-        job = tasks[0][0].job
-        if not isinstance(job, EditJob) or job.background != "decoder":
-            return self.model.decode(painted.latents)
-        canvases = [part.window.canvas for part, _ in tasks if part.window]
-        return torch.cat(
-            [
-                decode_with_background(self.model, one[None], canvas.pixels, canvas.mask)
-                for one, canvas in zip(painted.latents, canvases, strict=True)
-            ]
-        )
-
-    def _scores(
-        self, decoded: Float[Tensor, "b 3 H W"], tasks: Sequence[tuple[Part, Sample]]
-    ) -> Sequence[float | None]:
-        """What the ranker says of each candidate, where there are several to choose from."""
-        scores: list[float | None] = [None] * len(tasks)
-        for part, own in groupby(range(len(tasks)), key=lambda k: tasks[k][0]):
-            places = list(own)
-            if self.ranker and part.window and part.job.num_images > 1:
-                seen = decoded[places] / 2 + 0.5
-                scores[places[0] : places[-1] + 1] = self.ranker(seen, part.window.canvas.mask, part.job.prompt)
-        return scores
-
-    def _result(self, plan: Plan, done: Sequence[tuple[Sequence[Edited], tuple[str, ...]]]) -> Result:
-        """What came of a job, from each part's candidates and fallbacks."""
-        job, photo, place, seeds = plan.job, plan.photo, plan.place, seeds_of(plan.job)
-        fallbacks = tuple(note for _, notes in done for note in notes)
-        if isinstance(job, GenerateJob):
-            height, width = job.size or self.model.native_size
-            images = tuple(Photo.from_image(one.patch[:height, :width]) for one in done[0][0])
-            found = [facts(self.model, job, seed, images[0], fallbacks=fallbacks) for seed in seeds]
-            settings = tuple(Record(job=job, facts=one) for one in found)
-            return Result(images, seeds, (None,) * len(seeds), settings, plan.warnings)
-        assert photo is not None
-        assert place is not None
-        windows = [part.window for part in plan.parts if part.window]
-        made = [photo] * len(seeds)
-        for window, (edits, _) in zip(windows, done, strict=True):
-            made = [
-                pasted(image, one.patch, place, window.crop, job, self.model.factor)
-                for image, one in zip(made, edits, strict=True)
-            ]
-        scores = tuple(mean([edits[k].score for edits, _ in done]) for k in range(len(seeds)))
-        photo_sha256, mask_sha256 = sha256(photo.pixels), sha256(place)
-        settings = tuple(
-            Record(
-                job=job,
-                facts=facts(
-                    self.model,
-                    job,
-                    seed,
-                    image,
-                    crops=tuple(window.crop.box for window in windows),
-                    photo_sha256=photo_sha256,
-                    mask_sha256=mask_sha256,
-                    changed_pixels=int((image.pixels != photo.pixels).any(-1).sum()),
-                    inversion_psnr=done[-1][0][k].inversion_psnr,
-                    words=plan.said,
-                    score=scores[k],
-                    ranker=self.ranker.name if self.ranker and scores[k] is not None else None,
-                    fallbacks=fallbacks,
-                ),
-            )
-            for k, (seed, image) in enumerate(zip(seeds, made, strict=True))
-        )
-        warnings = [*plan.warnings, *(note for note in made[0].warnings if note not in plan.warnings)]
-        return Result(tuple(made), seeds, scores, settings, tuple(warnings))
+        task: Task,
+        size: tuple[int, int],
+        on_step: Progress | None,
+        on_latents: OnLatents | None,
+        samples: Sequence[Sample],
+    ) -> list[Edited]:
+        """The pictures of one batch, at the model's size; `task` says what they have in common."""
+        painted = paint(self.model, task.job, task.guidance, samples, size, on_step, on_latents)
+        decoded = self._decoded(task.job, painted, samples)
+        ranked = self.ranker if task.job.num_images > 1 else None
+        return [
+            Edited(patch, painted.inversion_psnr[k], score(ranked, decoded[k], samples[k]))
+            for k, patch in enumerate(eight_bit(decoded))
+        ]
 
     def _glimpses(
         self, on_glimpse: OnGlimpse | None, crop: tuple[int, int, int, int] | None = None
     ) -> OnLatents | None:
         return on_glimpse and (lambda latents: on_glimpse(Glimpse(self.model, latents, crop)))
+
+    def _decoded(self, job: Job, painted: Painted, samples: Sequence[Sample]) -> Float[Tensor, "b 3 H W"]:
+        if not isinstance(job, Painting) or job.background != "decoder":
+            return self.model.decode(painted.latents)
+        canvases = [sample.canvas for sample in samples]
+        return torch.cat(
+            [
+                decode_with_background(self.model, one[None], canvas.pixels, canvas.mask)
+                for one, canvas in zip(painted.latents, canvases, strict=True)
+                if canvas is not None
+            ]
+        )
 
     def _scale(self, job: SamplingJob) -> float:
         if job.guidance_scale is not None:
@@ -376,71 +323,17 @@ class Editor:
         return tuple(said)
 
 
-@dataclass(frozen=True, eq=False)
-class Part:
-    """What of a job goes through the loop at once: all its candidates, of the picture or of a window of its photo."""
-
-    job: EditJob | GenerateJob
-    guidance: Guidance
-    size: tuple[int, int]
-    """(height, width) in the model's pixels."""
-    samples: tuple[Sample, ...]
-    window: Window | None = None
-
-    def agrees(self, other: Part) -> bool:
-        """Whether both can go through the loop together."""
-        alike = self.job.action == other.job.action and self.size == other.size and self.guidance == other.guidance
-        return alike and all(getattr(self.job, name, None) == getattr(other.job, name, None) for name in SHARED)
+def default_method(job: Job, placed: bool) -> tuple[Method, ...]:
+    """Guidance of a job that names none: masked attention where words have a place."""
+    return (Method(name="masked-attention"),) if placed else ()
 
 
-@dataclass(frozen=True, eq=False)
-class Plan:
-    """A job that is ready to be painted. `photo` and `place` are those of an edit, `said` the words it chose itself."""
-
-    job: EditJob | GenerateJob
-    parts: tuple[Part, ...]
-    warnings: tuple[str, ...]
-    photo: Photo | None = None
-    place: Mask | None = None
-    said: str | None = None
-
-
-@dataclass(frozen=True)
-class Edited:
-    """One candidate for a window, at the model's size."""
-
-    patch: UInt8[np.ndarray, "h w 3"]
-    inversion_psnr: float | None
-    score: float | None
-
-
-def picture_size(size: tuple[int, int]) -> tuple[int, int]:
-    """(height, width), refused where no picture has it.
-
-    Raises:
-        UsageError: no area, or more pixels than any photo that would be opened.
-    """
-    height, width = size
-    if height < 1 or width < 1:
-        raise UsageError(f"The size {width}x{height} has no area.")
-    if height * width > MAX_PIXELS:
-        raise UsageError(f"The size {width}x{height} has more than {MAX_PIXELS} pixels; ask for less.")
-    return size
-
-
-def seeds_of(job: SamplingJob) -> tuple[int, ...]:
-    """Each candidate's seed."""
-    return tuple(range(job.seed, job.seed + job.num_images))
-
-
-def sha256(array: np.ndarray) -> str:
-    return hashlib.sha256(np.ascontiguousarray(array).data).hexdigest()
-
-
-def mean(scores: Sequence[float | None]) -> float | None:
-    """Of a candidate's scores in all windows; None where nothing ranked it."""
-    known = [score for score in scores if score is not None]
-    return sum(known) / len(known) if known else None
+def score(ranker: Ranker | None, picture: Float[Tensor, "3 H W"], sample: Sample) -> float | None:
+    """What the ranker says of one candidate for a window; None where there is none, or it knows no answer."""
+    if ranker is None or sample.canvas is None:
+        return None
+    scores = ranker(picture[None] / 2 + 0.5, sample.canvas.mask, sample.prompt)
+    return scores[0] if scores else None
 
 
 def spread(on_step: Progress | None, parts: int) -> Any:

@@ -7,6 +7,7 @@ settings that a result stores, and the form of the page. A field takes what JSON
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -120,13 +121,17 @@ Point = Annotated[tuple[Anywhere, Anywhere, int], BeforeValidator(parse_point)]
 Box = Annotated[tuple[Anywhere, Anywhere, Anywhere, Anywhere], BeforeValidator(parse_box)]
 Phrase = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Listed = BeforeValidator(listed)
-FILE, TEXT = Shell(metavar="FILE"), Shell(metavar="TEXT")
+FILE, TEXT, PROMPT = Shell(metavar="FILE"), Shell(metavar="TEXT"), Shell("-p", "TEXT")
+Fill = Annotated[
+    Literal["keep", "blur", "neutral", "smooth", "border"],
+    says("What the place holds before it is painted: the photo, blurred, grey, or its surroundings continued."),
+]
 
 
 class SamplingJob(Frozen):
     """What decides how a picture is sampled. None means that inlay or the model chooses."""
 
-    prompt: Annotated[str, says("What should be there."), Shell("-p", "TEXT")]
+    prompt: Annotated[str, says("What should be there."), PROMPT]
     negative_prompt: Annotated[str, says("What should not."), TEXT] = ""
     seed: Annotated[int, says("Image k is made from seed + k alone.", ge=0, le=LARGEST_SEED)] = 0
     num_images: Annotated[int, says("How many candidates.", ge=1, le=1000), Shell("-n")] = 1
@@ -149,13 +154,19 @@ class SamplingJob(Frozen):
     ] = "toybox"
 
 
-class Pointing(Frozen):
-    """A photo and what is pointed at in it, in display coordinates; then the changes to the mask, in their order.
+class Opening(Frozen):
+    """The photo that a job is about."""
+
+    photo: Annotated[str | None, says("The photo to edit."), Shell(metavar="PHOTO")] = None
+    frame: Annotated[int | None, says("Which picture of an animation or multi-page file, from 0.")] = None
+
+
+class Pointing(Opening):
+    """What is pointed at in a photo, in display coordinates; then the changes to the mask, in their order.
 
     `mask_grow` and `mask_soften` are in photo pixels.
     """
 
-    photo: Annotated[str | None, says("The photo to edit."), Shell(metavar="PHOTO")] = None
     point: Annotated[
         tuple[Point, ...],
         says("A pixel of the thing; with ,0 one of what it is not. Repeatable."),
@@ -184,7 +195,6 @@ class Pointing(Frozen):
     mask_invert: Annotated[bool, says("Edit everything else.")] = False
     mask_soften: Annotated[float, says("Soften the mask over so many pixels outside it.", ge=0)] = 0.0
     segmenter: Annotated[str, says("Who makes masks: auto, grabcut, sam, or weights."), TEXT] = "auto"
-    frame: Annotated[int | None, says("Which picture of an animation or multi-page file, from 0.")] = None
 
 
 POINTERS = ("point", "box", "select", "mask")
@@ -209,10 +219,7 @@ class Painting(Frozen):
     ] = None
     match_colour: Annotated[bool, says("Bring the edit to the tone around it.")] = False
     match_grain: Annotated[bool, says("Give the edit the photo's noise, measured around it.")] = False
-    fill: Annotated[
-        Literal["keep", "blur", "neutral", "smooth", "border"],
-        says("What the place holds before it is painted: the photo, blurred, grey, or its surroundings continued."),
-    ] = "keep"
+    fill: Fill = "keep"
     context: Annotated[float, says("How much of the surroundings the model sees, in mask lengths.", ge=0)] = 0.5
     split: Annotated[bool, says("Edit distant places in windows of their own.")] = True
 
@@ -254,7 +261,56 @@ class GenerateJob(SamplingJob):
     ] = None
 
 
-JOBS: dict[str, type[EditJob] | type[GenerateJob]] = {"edit": EditJob, "generate": GenerateJob}
+class RemoveJob(Painting, Pointing, SamplingJob):
+    """Take a thing out of a photo and continue what is behind it."""
+
+    action: Literal["remove"] = "remove"
+    prompt: Annotated[str, says("What is behind the thing, where its surroundings do not say it."), PROMPT] = ""
+    strength: Annotated[float, says("Above 0, to 1: how much is painted anew.", gt=0, le=1)] = 0.8
+    fill: Fill = "smooth"
+    mask_grow: Annotated[
+        float | None,
+        says("Grow the mask by so many pixels, over shadows and rims; below 0 shrinks."),
+        Shell(default="4 % of its longer side"),
+    ] = None  # type: ignore[assignment]  # what cannot be set may be more general
+
+
+def parse_extent(value: Any) -> Any:
+    """Pixels, or a share of the photo's side such as `20%`."""
+    if isinstance(value, str) and not re.fullmatch(r"\d+(\.\d+)?%|\d+", value.strip()):
+        raise UsageError(
+            f"{value!r} is neither a number of pixels, such as 200, nor a share of the photo, such as 20%."
+        )
+    return value.strip() if isinstance(value, str) else str(value) if isinstance(value, int) else value
+
+
+Extent = Annotated[str, BeforeValidator(parse_extent), Shell(metavar="PIXELS|SHARE%")]
+
+
+class ExtendJob(Painting, Opening, SamplingJob):
+    """Make a photo larger: paint what lies beyond its sides."""
+
+    action: Literal["extend"] = "extend"
+    prompt: Annotated[str, says("What the larger picture shows, where the photo does not say it."), PROMPT] = ""
+    left: Annotated[Extent, says("How much to add at the left.")] = "0"
+    top: Annotated[Extent, says("How much to add at the top.")] = "0"
+    right: Annotated[Extent, says("How much to add at the right.")] = "0"
+    bottom: Annotated[Extent, says("How much to add at the bottom.")] = "0"
+    fill: Fill = "border"
+    feather: Annotated[
+        float | None,
+        says("Pixels of the photo over which what is added fades in.", ge=0),
+        Shell(default="two latent cells"),
+    ] = None
+
+
+Job = EditJob | RemoveJob | ExtendJob | GenerateJob
+JOBS: dict[str, type[EditJob] | type[RemoveJob] | type[ExtendJob] | type[GenerateJob]] = {
+    "edit": EditJob,
+    "remove": RemoveJob,
+    "extend": ExtendJob,
+    "generate": GenerateJob,
+}
 """The record of each action."""
 
 
@@ -314,7 +370,7 @@ class Record(Frozen):
     }
     """Facts that must agree for a picture to come out the same, and what they are called."""
 
-    job: Annotated[EditJob | GenerateJob, Discriminator("action")]
+    job: Annotated[Job, Discriminator("action")]
     facts: Facts
 
     def again(self) -> dict[str, Any]:

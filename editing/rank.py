@@ -17,7 +17,9 @@ from ..weights.hub import from_pretrained
 class Ranker(Protocol):
     """Scores pictures: the higher, the more `mask` shows the prompt."""
 
-    name: str
+    @property
+    def name(self) -> str:
+        """What `Facts.ranker` says."""
 
     def __call__(
         self, images: Float[Tensor, "b 3 H W"], mask: Float[Tensor, "H W"], prompt: str

@@ -10,7 +10,7 @@ import torch
 from ..diffusion.model import Model
 from ..guidance.attention_pictures import Attention
 from ..photos.photo import Photo
-from .job import Facts, Record, SamplingJob
+from .job import Facts, Job, Record
 
 
 @dataclass(frozen=True)
@@ -38,13 +38,14 @@ class Result:
         return self.images[self.ranking[0]]
 
 
-def facts(model: Model, job: SamplingJob, image_seed: int, image: Photo, **found: Any) -> Facts:
-    """What a run of `job` by `model` knows of one picture."""
+def record_of(model: Model, job: Job, image_seed: int, image: Photo, **found: Any) -> Record:
+    """What a run of `job` by `model` stores in one picture."""
     from importlib.metadata import version
 
     from .. import __version__
 
-    return Facts(
+    advice = {one.name: model.defaults[one.name] for one in job.method or () if one.name in model.defaults}
+    facts = Facts(
         inlay=__version__,
         torch=torch.__version__,
         diffusers=version("diffusers"),
@@ -53,8 +54,7 @@ def facts(model: Model, job: SamplingJob, image_seed: int, image: Photo, **found
         dtype=str(model.dtype).removeprefix("torch."),
         image_seed=image_seed,
         size=(image.size[1], image.size[0]),
-        advice={
-            method.name: model.defaults[method.name] for method in job.method or () if method.name in model.defaults
-        },
+        advice=advice,
         **found,
     )
+    return Record(job=job, facts=facts)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from ..photos.photo import Photo
 from .composite import composite
 from .crop import Crop, crops_for
 from .fill import filled
-from .job import Painting
+from .job import ExtendJob, Painting
 from .sampling import Canvas
 
 Mask = Bool[np.ndarray, "H W"] | Float[np.ndarray, "H W"]
@@ -26,10 +26,10 @@ Mask = Bool[np.ndarray, "H W"] | Float[np.ndarray, "H W"]
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """One window of a photo at the model's size: what is painted on, and the regions that lie in it."""
+    """One window of a photo: the place that is painted in it, where it lies, and the regions that it sees."""
 
+    place: Mask
     crop: Crop
-    canvas: Canvas
     regions: tuple[Region, ...]
 
     @property
@@ -38,17 +38,22 @@ class Window:
         return self.crop.size[1], self.crop.size[0]
 
 
-def windows_of(photo: Photo, place: Mask, regions: Sequence[Region], job: Painting, model: Model) -> list[Window]:
-    """The windows in which `place` is edited; each sees the parts of `regions` that lie in it."""
-    native = round((model.native_size[0] * model.native_size[1]) ** 0.5)
-    crops = crops_for(place, native, model.grid, context=job.context, margin=job.feather or 0, split=job.split)
+def windows_of(places: Iterable[Mask], regions: Sequence[Region], job: Painting, model: Model) -> tuple[Window, ...]:
+    """The windows in which places are painted, one after the other; each sees the parts of `regions` that lie in it."""
+    native = native_side(model)
     masks = [region.tensor().numpy() for region in regions]
     made = []
-    for crop in crops:
-        seen = [(region, crop.cut_mask(mask)) for region, mask in zip(regions, masks, strict=True)]
-        own = tuple(replace(region, mask=part) for region, part in seen if part.any())
-        made.append(Window(crop, canvas_of(photo, place, crop, job.fill), own))
-    return made
+    for place in places:
+        for crop in crops_for(place, native, model.grid, context=job.context, margin=job.feather or 0, split=job.split):
+            seen = [(region, crop.cut_mask(mask)) for region, mask in zip(regions, masks, strict=True)]
+            own = tuple(replace(region, mask=part) for region, part in seen if part.any())
+            made.append(Window(place, crop, own))
+    return tuple(made)
+
+
+def native_side(model: Model) -> int:
+    """The side in pixels of a square of the model's native area."""
+    return round((model.native_size[0] * model.native_size[1]) ** 0.5)
 
 
 def canvas_of(photo: Photo, place: Mask, crop: Crop, fill: str) -> Canvas:
@@ -92,7 +97,8 @@ def pasted(
     photo: Photo, patch: UInt8[np.ndarray, "h w 3"], place: Mask, crop: Crop, job: Painting, factor: int
 ) -> Photo:
     """`photo` with a window's edit composited in; `factor` is the model's pixels per latent."""
-    feather = max(1.0, round(factor / 2 / crop.scale)) if job.feather is None else job.feather
+    cells = 2 if isinstance(job, ExtendJob) else 0.5
+    feather = max(1.0, round(cells * factor / crop.scale)) if job.feather is None else job.feather
     made = composite(
         crop.take(photo.pixels),
         crop.restore(patch),

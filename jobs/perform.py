@@ -11,11 +11,12 @@ from pathlib import Path
 import numpy as np
 
 from ..diffusion.schedule import scheduler_class
-from ..editing.editor import Editor, OnGlimpse, Work
-from ..editing.job import POINTERS, EditJob, GenerateJob, Record, Setup
+from ..editing.editor import Editor, OnGlimpse
+from ..editing.job import POINTERS, EditJob, ExtendJob, GenerateJob, Job, Opening, Record, Setup
 from ..editing.rank import ClipRanker
 from ..editing.result import Result
 from ..editing.sampling import Progress
+from ..editing.task import Work
 from ..editing.words import content_words
 from ..errors import UsageError
 from ..guidance.methods import chained
@@ -50,11 +51,11 @@ class Places:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prepared:
-    """A job whose files are read; `layout_sha256` is that of its layout."""
+    """A job with all that it names read from disk; `layout_sha256` is that of its layout."""
 
-    job: EditJob | GenerateJob
+    job: Job
     photo: Photo | None
     places: Places
     layout_sha256: str | None
@@ -77,7 +78,7 @@ class Prepared:
 
 
 def perform(
-    job: EditJob | GenerateJob,
+    job: Job,
     setup: Setup = Setup(),
     *,
     editor: Editor | None = None,
@@ -86,7 +87,7 @@ def perform(
     on_step: Progress | None = None,
     on_glimpse: OnGlimpse | None = None,
 ) -> Performed:
-    """Edit or generate as `job` says.
+    """Do as `job` says, from its files to pictures in memory.
 
     Args:
         editor: a loaded model, used in place of `job.model`.
@@ -111,7 +112,7 @@ def perform(
     return prepared.performed(result, before)
 
 
-def prepare(job: EditJob | GenerateJob, setup: Setup = Setup()) -> Prepared:
+def prepare(job: Job, setup: Setup = Setup()) -> Prepared:
     """Read what a job names, and refuse what cannot be before the long work.
 
     Raises:
@@ -119,9 +120,10 @@ def prepare(job: EditJob | GenerateJob, setup: Setup = Setup()) -> Prepared:
     """
     scheduler_class(job.scheduler)
     chained(tuple((one.name, one.parameters) for one in job.method or ()))
-    photo = opened(job, setup) if isinstance(job, EditJob) else None
+    photo = opened(job, setup) if isinstance(job, Opening) else None
     places = placed(job, photo, setup)
-    contents = None if job.layout is None else layout_sha256(Path(job.layout))  # now: it may change while we paint
+    layout = job.layout if isinstance(job, EditJob | GenerateJob) else None
+    contents = None if layout is None else layout_sha256(Path(layout))  # now: it may change while we paint
     return Prepared(job, photo, places, contents)
 
 
@@ -139,28 +141,31 @@ def editor_for(model: str, setup: Setup) -> Editor:
     )
 
 
-def placed(job: EditJob | GenerateJob, photo: Photo | None, setup: Setup) -> Places:
+def placed(job: Job, photo: Photo | None, setup: Setup) -> Places:
     """The places of a job, from its layout or what it points at.
 
     Raises:
         UsageError: both or, in an edit, neither; words that do not go with the places.
     """
+    if isinstance(job, ExtendJob):
+        return Places(job.prompt)
     if isinstance(job, GenerateJob):
         return Places(job.prompt) if job.layout is None else generated_layout(job)
     assert photo is not None
-    if job.layout is not None:
-        if job.words or any(getattr(job, name) for name in POINTERS):
+    words = job.words if isinstance(job, EditJob) else ()
+    if isinstance(job, EditJob) and job.layout is not None:
+        if words or any(getattr(job, name) for name in POINTERS):
             raise UsageError("A layout says both where and which words; leave out points, boxes, masks and --words.")
         return edited_layout(job, photo)
     selected = select(photo, job, setup)
     notes = (f"The mask was made by {selected.backend}.",) if selected.backend else ()
-    if job.words and len(job.words) != len(selected.parts):
+    if words and len(words) != len(selected.parts):
         raise UsageError(
-            f"The number of --words is {len(job.words)}, that of places {len(selected.parts)}; give each --box or "
+            f"The number of --words is {len(words)}, that of places {len(selected.parts)}; give each --box or "
             "--mask its own, in the same order, or use a --layout."
         )
-    several = zip(selected.parts, job.words, strict=True) if len(job.words) > 1 else ()
-    return Places(job.prompt, selected.mask, tuple(Region(part, words) for part, words in several), notes=notes)
+    several = zip(selected.parts, words, strict=True) if len(words) > 1 else ()
+    return Places(job.prompt, selected.mask, tuple(Region(part, own) for part, own in several), notes=notes)
 
 
 def edited_layout(job: EditJob, photo: Photo) -> Places:
@@ -203,7 +208,7 @@ def canvas_for(size: tuple[int, int] | None) -> tuple[int, int] | None:
     return max(1, round(size[0] * scale)), max(1, round(size[1] * scale))
 
 
-def watched(job: EditJob | GenerateJob, places: Places) -> tuple[str, ...]:
+def watched(job: Job, places: Places) -> tuple[str, ...]:
     """The phrases whose attention is worth a picture."""
     phrases = tuple(region.words for region in places.regions if isinstance(region.words, str))
     return phrases or (job.words if isinstance(job, EditJob) else ()) or content_words(job.prompt)
@@ -218,7 +223,7 @@ def layout_sha256(path: Path) -> str:
     return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
 
 
-def recorded(made: Record, job: EditJob | GenerateJob, contents: str | None) -> Record:
+def recorded(made: Record, job: Job, contents: str | None) -> Record:
     """The record of a result: the job as it was asked for, with what the editor chose, and the layout's hash."""
     chosen = {name: getattr(made.job, name) for name in ("prompt", "method", "guidance_scale")}
     facts = made.facts.model_copy(update={"layout_sha256": contents})

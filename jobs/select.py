@@ -8,7 +8,8 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Bool, Float
 
-from ..editing.job import POINTERS, Pointing, Setup
+from ..editing.crop import bounds
+from ..editing.job import POINTERS, Opening, Pointing, RemoveJob, Setup
 from ..errors import UsageError
 from ..photos.mask_files import load_alpha, load_mask
 from ..photos.photo import Photo
@@ -38,7 +39,7 @@ class Selected:
         return self.candidates[0].backend if self.candidates else None
 
 
-def opened(job: Pointing, setup: Setup) -> Photo:
+def opened(job: Opening, setup: Setup) -> Photo:
     """The photo that a job names."""
     if job.photo is None:
         raise UsageError("There is no photo; name one.")
@@ -105,20 +106,27 @@ def read(file: str, photo: Photo, job: Pointing) -> Mask:
     return load_alpha(file, (height, width), fit=job.mask_fit)
 
 
-def refined(mask: Mask, job: Pointing) -> Mask:
-    """Holes filled, grown, inverted, feathered: whatever the job asks for.
+def refined(mask: Mask, job: Pointing | RemoveJob) -> Mask:
+    """Holes filled, grown, inverted, softened: whatever the job asks for.
 
     Raises:
         UsageError: nothing is left.
     """
-    if mask.dtype != bool and (job.mask_fill_holes or job.mask_grow or job.mask_soften):
+    grow = default_growth(mask) if job.mask_grow is None else job.mask_grow
+    if mask.dtype != bool and (job.mask_fill_holes or grow or job.mask_soften):
         mask = mask >= 0.5
     if job.mask_fill_holes:
         mask = masks.fill_holes(mask)
-    if job.mask_grow:
-        mask = masks.grow(mask, job.mask_grow)
+    if grow:
+        mask = masks.grow(mask, grow)
     if job.mask_invert:
         mask = masks.invert(mask) if mask.dtype == bool else 1 - mask
     if not mask.any():
         raise UsageError("Nothing is left of the mask; shrink it less, or point at something else.")
     return masks.feather(mask, job.mask_soften) if job.mask_soften else mask
+
+
+def default_growth(mask: Mask) -> float:
+    """Pixels by which the mask of a thing to be removed grows: over its rim and the beginning of its shadow."""
+    box = bounds(mask)
+    return max(2.0, 0.04 * max(box.width, box.height))

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..editing.job import EditJob, GenerateJob, Record, checked
+from ..editing.job import Job, Record, checked
 from ..errors import UsageError
 from ..photos.read import read_settings
 
@@ -25,7 +25,7 @@ class Stored:
     notes: tuple[str, ...]
 
 
-def read_stored(path: Path, kind: type[EditJob] | type[GenerateJob]) -> Stored:
+def read_stored(path: Path, kind: type[Job]) -> Stored:
     """The settings in the result at `path`; a file that it names and that is not here is looked for beside it.
 
     Raises:

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from ..editing.job import JOBS, POINTERS, EditJob, GenerateJob, Record, Shell, checked
+from ..editing.job import JOBS, POINTERS, Job, Record, Shell, checked
 from ..errors import UsageError
 from ..guidance.written import written
 
@@ -21,7 +21,7 @@ IDLE = {"action", "pick", "segmenter", "mask_read", "mask_fit", "mask_invert"}
 """Fields that say nothing of a mask which is drawn already."""
 
 
-def form(kind: type[EditJob] | type[GenerateJob], model: str = "toybox") -> list[dict[str, Any]]:
+def form(kind: type[Job], model: str = "toybox") -> list[dict[str, Any]]:
     """A description of each field that a person fills in, those of `MAIN` first; `model` is the one to begin with."""
     schema = kind.model_json_schema()["properties"]
     names = [name for name in schema if name not in DRAWN | IDLE]
@@ -30,7 +30,7 @@ def form(kind: type[EditJob] | type[GenerateJob], model: str = "toybox") -> list
     return [described(name, schema[name], kind) for name in names]
 
 
-def described(name: str, schema: Mapping[str, Any], kind: type[EditJob] | type[GenerateJob]) -> dict[str, Any]:
+def described(name: str, schema: Mapping[str, Any], kind: type[Job]) -> dict[str, Any]:
     """A field as the page draws it: a checkbox, a choice, a number in a range, or the text that a shell would take."""
     plain = next((one for one in schema.get("anyOf", ()) if one.get("type") != "null"), schema)
     shell = next((one for one in kind.model_fields[name].metadata if isinstance(one, Shell)), Shell())
@@ -55,7 +55,7 @@ def described(name: str, schema: Mapping[str, Any], kind: type[EditJob] | type[G
 LABELS = {"num_images": "Images", "match_colour": "Match colour"}
 
 
-def job_of(action: str, given: Mapping[str, Any], models: Collection[str], **ours: Any) -> EditJob | GenerateJob:
+def job_of(action: str, given: Mapping[str, Any], models: Collection[str], **ours: Any) -> Job:
     """The job that a filled-in form asks for; `ours` are the fields that the page does not say by name.
 
     Raises:
@@ -75,7 +75,7 @@ def job_of(action: str, given: Mapping[str, Any], models: Collection[str], **our
 SLIDERS = {"mask_grow", "feather"}
 
 
-def filled_in(job: EditJob | GenerateJob) -> dict[str, Any]:
+def filled_in(job: Job) -> dict[str, Any]:
     """What the form shows for a job: each field that differs from its default, as a shell would write it."""
     names = {field["name"] for field in form(type(job))} | SLIDERS
     return {

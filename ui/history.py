@@ -22,7 +22,7 @@ from uuid import uuid4
 import numpy as np
 from jaxtyping import Bool
 
-from ..editing.job import EditJob, GenerateJob, Record, checked
+from ..editing.job import EditJob, Job, Record, checked
 from ..errors import UsageError
 from ..photos.mask_files import save_mask
 from ..photos.save import write_file
@@ -73,7 +73,7 @@ class History:
             raise UsageError("That photo is no longer in the history folder; open it again.")
         return found[0]
 
-    def called(self, job: EditJob | GenerateJob) -> str:
+    def called(self, job: Job) -> str:
         """What a job's pictures are called: as its photo was."""
         return Path(job.photo).stem[: -DIGITS - 1] if isinstance(job, EditJob) and job.photo else "picture"
 

@@ -23,7 +23,7 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 
 from .. import __version__
-from ..editing.job import JOBS, EditJob, GenerateJob, Setup, checked
+from ..editing.job import JOBS, EditJob, Job, Setup, checked
 from ..errors import InlayError, PhotoError, UsageError
 from ..photos.mask_files import load_mask
 from ..photos.photo import Photo
@@ -324,7 +324,7 @@ class Server:
             ],
         }
 
-    def places(self, job: EditJob | GenerateJob) -> list[dict[str, Any]]:
+    def places(self, job: Job) -> list[dict[str, Any]]:
         """The masks of a job and their words."""
         if isinstance(job, EditJob):
             words = job.words or ("",) * len(job.mask)

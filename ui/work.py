@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from jaxtyping import UInt8
 
-from ..editing.job import EditJob, GenerateJob, Setup
+from ..editing.job import GenerateJob, Job, Setup
 from ..errors import InlayError
 from .events import Events
 from .history import History, Result
@@ -50,7 +50,7 @@ class Run:
     """A job on its way; `attention_of` has it write the attention pictures of a result in place of a new one."""
 
     number: int
-    job: EditJob | GenerateJob
+    job: Job
     ending: str
     attention_of: tuple[Result, int] | None = None
     state: State = "waiting"
@@ -99,9 +99,7 @@ class Work:
                 run.stop.set()
             self._changed.notify()
 
-    def ask(
-        self, job: EditJob | GenerateJob, ending: str = ".png", attention_of: tuple[Result, int] | None = None
-    ) -> Run:
+    def ask(self, job: Job, ending: str = ".png", attention_of: tuple[Result, int] | None = None) -> Run:
         """Put a job at the end of the queue."""
         with self._changed:
             self._count += 1
@@ -167,7 +165,7 @@ class Work:
         self.history.close_result(folder, [json.loads(one.record()) for one in written], list(notes))
         run.result = folder.name
 
-    def _sized(self, job: EditJob | GenerateJob) -> EditJob | GenerateJob:
+    def _sized(self, job: Job) -> Job:
         """A picture whose layout was drawn larger than it, at the model's own size where none is asked for."""
         from ..jobs.perform import editor_for
 

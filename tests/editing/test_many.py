@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
-from inlay.editing.editor import Work
 from inlay.editing.job import EditJob, GenerateJob
 from inlay.editing.sampling import Sample, paint
+from inlay.editing.task import Work
 from inlay.guidance.base import Guidance
 from inlay.guidance.masked_attention import MaskedAttention
 
@@ -61,11 +61,15 @@ def test_generations_and_edits_go_together(editor, works):
 @pytest.mark.parametrize("guidance", [Guidance(), MaskedAttention(alpha=0.1, fraction=1.0)], ids=repr)
 def test_a_sample_does_not_depend_on_its_neighbours(editor, works, guidance):
     job = works[0].job.model_copy(update={"guidance_scale": 5.0})
-    parts = [part for work in works for part in editor._plan(work)[0].parts]
-    samples = [sample for part in parts if part.size == parts[0].size for sample in part.samples]
+    tasks = [editor.task(work) for work in works]
+    sizes = [task.sizes(editor.model)[0] for task in tasks]
+    pairs = zip(tasks, sizes, strict=True)
+    samples = [
+        one for task, size in pairs if size == sizes[0] for one in task.samples(0, [task.photo] * task.job.num_images)
+    ]
     assert len(samples) >= 4
-    together = paint(editor.model, job, guidance, samples, parts[0].size).latents
-    alone = torch.cat([paint(editor.model, job, guidance, [one], parts[0].size).latents for one in samples])
+    together = paint(editor.model, job, guidance, samples, sizes[0]).latents
+    alone = torch.cat([paint(editor.model, job, guidance, [one], sizes[0]).latents for one in samples])
     torch.testing.assert_close(together, alone, rtol=0, atol=1e-4)
 
 

@@ -1,0 +1,73 @@
+"""A larger canvas around a photo, and the strips of it that are painted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+from jaxtyping import Bool
+
+from ..errors import UsageError
+from ..photos import MAX_PIXELS
+from ..photos.photo import Photo
+from .crop import Box
+from .job import ExtendJob
+
+
+def extended(photo: Photo, job: ExtendJob) -> tuple[Photo, Box]:
+    """The photo on its larger canvas, its outermost pixels continued, and where on it the photo stands.
+
+    Raises:
+        UsageError: more pixels than any photo that would be opened.
+    """
+    width, height = photo.size
+    left, right = pixels(job.left, width), pixels(job.right, width)
+    top, bottom = pixels(job.top, height), pixels(job.bottom, height)
+    inner = Box(left, top, left + width, top + height)
+    if (width + left + right) * (height + top + bottom) > MAX_PIXELS:
+        raise UsageError(
+            f"The extended photo would be {width + left + right} x {height + top + bottom}, more than {MAX_PIXELS} "
+            "pixels; add less."
+        )
+    margins = ((top, bottom), (left, right))
+
+    def padded(array: np.ndarray) -> np.ndarray:
+        return np.pad(array, (*margins, *((0, 0),) * (array.ndim - 2)), mode="edge")
+
+    shown = padded(photo.pixels)
+    samples = shown if photo.samples is photo.pixels else padded(photo.samples)
+    return replace(photo, pixels=shown, samples=samples), inner
+
+
+def pixels(extent: str, side: int) -> int:
+    """An extent of a job in pixels of a photo's side."""
+    return round(float(extent[:-1]) / 100 * side) if extent.endswith("%") else int(extent)
+
+
+def strips(size: tuple[int, int], inner: Box, native: int) -> Iterator[Bool[np.ndarray, "H W"]]:
+    """The places to paint on a canvas of `size` (width, height) around the photo at `inner`, one after the other.
+
+    The strips at the left and right are as high as the photo, those above and below as wide as the canvas. A strip is
+    cut along its length into pieces of half the model's side or, where it is thicker, of its thickness: the window
+    around a piece then sees the photo at its own scale, and what was painted before it.
+    """
+    width, height = size
+    sides = (
+        Box(0, inner.top, inner.left, inner.bottom),
+        Box(inner.right, inner.top, width, inner.bottom),
+        Box(0, 0, width, inner.top),
+        Box(0, inner.bottom, width, height),
+    )
+    for side in sides:
+        thickness, length = sorted((side.width, side.height)) if min(side.width, side.height) else (0, 0)
+        upright = side.height >= side.width
+        count = max(1, round(length / max(thickness, native // 2))) if thickness else 0
+        edges = np.linspace(side.top if upright else side.left, side.bottom if upright else side.right, count + 1)
+        for start, stop in zip(edges[:-1].round().astype(int), edges[1:].round().astype(int), strict=True):
+            place = np.zeros((height, width), bool)
+            if upright:
+                place[start:stop, side.left : side.right] = True
+            else:
+                place[side.top : side.bottom, start:stop] = True
+            yield place

@@ -10,7 +10,8 @@ from ..photos.overlay import overlay
 from ..photos.photo import Photo
 from ..photos.sheet import Cell, sheet
 from .protocols import Scene
-from .summary import Row, System
+from .summary import Row
+from .systems import ScoreT, System
 
 with extra("evaluate"):
     from matplotlib.figure import Figure
@@ -19,7 +20,7 @@ SCENES_PER_SHEET = 8
 CELL = 160
 
 
-def save_sheets(systems: Mapping[str, System], scenes: Sequence[Scene], folder: Path) -> None:
+def save_sheets(systems: Mapping[str, System[ScoreT]], scenes: Sequence[Scene], folder: Path) -> None:
     """Write `sheet-1.jpg` …: a line per scene with its layout, then the first image of each system."""
     for number, first in enumerate(range(0, len(scenes), SCENES_PER_SHEET), start=1):
         rows = [_row(systems, scene) for scene in scenes[first : first + SCENES_PER_SHEET]]
@@ -28,7 +29,7 @@ def save_sheets(systems: Mapping[str, System], scenes: Sequence[Scene], folder: 
         Photo.from_image(page).save(folder / f"sheet-{number}.jpg", overwrite=True, quality=88)
 
 
-def _row(systems: Mapping[str, System], scene: Scene) -> list[Cell]:
+def _row(systems: Mapping[str, System[ScoreT]], scene: Scene) -> list[Cell]:
     grey = np.full((*scene.masks[0].shape, 3), 235, np.uint8)
     row: list[Cell] = [(overlay(grey, scene.masks, opacity=1), scene.prompt)]
     for system in systems.values():

@@ -10,12 +10,13 @@ from typing import Any
 from .estimates import Estimate
 from .pictures import save_sheets, save_trade_off
 from .protocols import Scene
-from .scoring import FOUND
-from .summary import Difference, Row, System, Table
+from .scoring import FOUND, Score
+from .summary import Row, Table
+from .systems import Difference, System
 
 
 def write_report(
-    table: Table, systems: Mapping[str, System], scenes: Sequence[Scene], swept: Sequence[str], output: Path
+    table: Table, systems: Mapping[str, System[Score]], scenes: Sequence[Scene], swept: Sequence[str], output: Path
 ) -> None:
     """Write the table into the folder `output`, with contact sheets and the trade-off plot where it has points."""
     output.mkdir(parents=True, exist_ok=True)
@@ -28,7 +29,7 @@ def write_report(
     (output / "report.md").write_text(markdown(table, plot), encoding="utf-8")
 
 
-def _images(systems: Mapping[str, System]) -> list[dict[str, Any]]:
+def _images(systems: Mapping[str, System[Score]]) -> list[dict[str, Any]]:
     return [
         {
             "method": name,
@@ -112,7 +113,7 @@ def _rows(rows: Sequence[Row]) -> str:
 
 
 def _difference_matrix(methods: Sequence[str], differences: Sequence[Difference]) -> str:
-    found = {(difference.method, difference.against): difference.miou for difference in differences}
+    found = {(difference.method, difference.against): difference.gain for difference in differences}
     lines = [
         [f"`{method}`", *(_difference(found.get((method, against))) for against in methods[:-1])]
         for method in methods[1:]

@@ -1,18 +1,16 @@
 """The papers' tables: make an image for every scene, method and seed, score them all, write what was found."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import numpy as np
 from jaxtyping import Float
-from rich.console import Console
-from rich.progress import track
 
 from ..editing.editor import Editor
 from ..editing.job import Setup, checked
-from ..errors import InlayError, ModelError, PhotoError, UsageError
+from ..errors import ModelError, UsageError
 from ..guidance.methods import chained
 from ..guidance.written import parse
 from ..jobs.perform import editor_for
@@ -20,12 +18,13 @@ from ..photos.photo import Photo
 from .datasets import Dataset, open_dataset
 from .features import Clip, Lpips, load_features
 from .job import EVALUATIONS, REAL, EditEvaluation, Evaluation, expand_sweep, once
-from .making import ImageFolder, Maker, Source, image_name
+from .making import ImageFolder, Maker, Source
 from .protocols import Scene, select_scenes
 from .report import write_report
 from .scoring import Scorer
 from .segmenters import load_segmenter
-from .summary import Made, System, Table, tabulate
+from .summary import Table, tabulate
+from .systems import collect, refuse_nothing
 
 ItemT = TypeVar("ItemT")
 
@@ -82,7 +81,7 @@ def measure(
         editor = editor or editor_for(job.model, setup)
         sources |= {name: Maker(editor, name, job, output) for name in methods}
     sources |= {name: ImageFolder(folder) for name, folder in job.images.items()}
-    systems = _run(sources, scenes, job.seeds, scorer, progress)
+    systems = collect(sources, scenes, job.seeds, scorer, progress)
     facts = {
         "task": job.action,
         "dataset": collection.name,
@@ -101,29 +100,8 @@ def measure(
     }
     table = tabulate(facts, systems, _reference(scenes, scorer), real=REAL)
     write_report(table, systems, scenes, swept, output)
-    if not any(systems[name].made for name in names[1:]):
-        reason = next(iter(systems[names[1]].failed.values()))
-        raise InlayError(f"No image could be made or scored; the first that failed: {reason}")
+    refuse_nothing({name: systems[name] for name in names[1:]})
     return table
-
-
-def _run(
-    sources: Mapping[str, Source], scenes: Sequence[Scene], seeds: Sequence[int], scorer: Scorer, progress: bool
-) -> dict[str, System]:
-    """Get and score every image; what fails for a reason that can be told is counted, the rest goes on."""
-    systems = {name: System() for name in sources}
-    runs = [(scene, seed, name) for scene in scenes for seed in seeds for name in sources]
-    for scene, seed, name in track(runs, "images", console=Console(stderr=True), disable=not progress):
-        if seed != seeds[0] and not isinstance(sources[name], Maker):
-            continue
-        try:
-            file, cost = sources[name](scene, seed)
-            score = scorer(scene, seed, Photo.open(file).pixels, image_name(name, seed, scene))
-        except (UsageError, PhotoError) as error:
-            systems[name].failed[f"{scene.name}, seed {seed}"] = str(error)
-        else:
-            systems[name].made.append(Made(score, file, cost))
-    return systems
 
 
 def _reference(scenes: Sequence[Scene], scorer: Scorer) -> Float[np.ndarray, "n d"] | None:

@@ -1,9 +1,7 @@
 """From the scores of single images to a table: a row per method, and differences between methods on the same scenes."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from itertools import combinations
-from pathlib import Path
+from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
@@ -12,33 +10,9 @@ from jaxtyping import Float
 
 from .estimates import Estimate, estimate
 from .features import frechet_distance
-from .making import Cost
 from .overlap import pooled_iou
 from .scoring import Score
-
-
-@dataclass(frozen=True)
-class Made:
-    """An image and what it cost; None where it was made elsewhere."""
-
-    score: Score
-    file: Path
-    cost: Cost | None
-
-
-@dataclass(frozen=True)
-class System:
-    """What a method, or a system elsewhere, made of the scenes, and why it did not make the rest."""
-
-    made: list[Made] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
-
-    def scene_scores(self) -> dict[str, float]:
-        """The mIoU of each scene, the mean over its seeds."""
-        by_scene: dict[str, list[float]] = {}
-        for image in self.made:
-            by_scene.setdefault(image.score.scene, []).append(image.score.miou)
-        return {scene: fmean(values) for scene, values in by_scene.items()}
+from .systems import Difference, System, differences
 
 
 @dataclass(frozen=True)
@@ -68,20 +42,11 @@ class Row:
 
 
 @dataclass(frozen=True)
-class Difference:
-    """How much higher `method` scores in mIoU than `against`, over the scenes that both have."""
-
-    method: str
-    against: str
-    miou: Estimate
-
-
-@dataclass(frozen=True)
 class Table:
     """What an evaluation found.
 
-    `facts`: how it was made; `rows`: one per system that has images; `differences`: of every two of them; `failures`:
-    for each system, why images were not made or scored.
+    `facts`: how it was made; `rows`: one per system that has images; `differences`: in mIoU, of every two of them;
+    `failures`: for each system, why images were not made or scored.
     """
 
     facts: Mapping[str, Any]
@@ -91,24 +56,31 @@ class Table:
 
 
 def tabulate(
-    facts: Mapping[str, Any], systems: Mapping[str, System], reference: Float[np.ndarray, "n d"] | None, real: str
+    facts: Mapping[str, Any],
+    systems: Mapping[str, System[Score]],
+    reference: Float[np.ndarray, "n d"] | None,
+    real: str,
 ) -> Table:
     """The table of systems; `reference` are features of the dataset's own images, which are the system named `real`."""
     failures = {name: system.failed for name, system in systems.items() if system.failed}
     systems = {name: system for name, system in systems.items() if system.made}
     rows = [_row(name, system, None if name == real else reference) for name, system in systems.items()]
-    return Table(facts, rows, _differences(systems), failures)
+    return Table(facts, rows, differences(systems, miou), failures)
 
 
-def _row(name: str, system: System, reference: Float[np.ndarray, "n d"] | None) -> Row:
+def miou(score: Score) -> float:
+    """What systems are compared by."""
+    return score.miou
+
+
+def _row(name: str, system: System[Score], reference: Float[np.ndarray, "n d"] | None) -> Row:
     scores = [image.score for image in system.made]
-    costs = [image.cost for image in system.made if image.cost]
     backgrounds = [score.background for score in scores if score.background]
     class_iou = pooled_iou(score.overlaps for score in scores)
     return Row(
         name,
         len(scores),
-        estimate(list(system.scene_scores().values())),
+        estimate(list(system.over_scenes(miou).values())),
         fmean(class_iou.values()),
         class_iou,
         fmean(score.recall for score in scores),
@@ -119,8 +91,8 @@ def _row(name: str, system: System, reference: Float[np.ndarray, "n d"] | None) 
         _mean([background.ssim for background in backgrounds]),
         _mean([score.lpips for score in scores]),
         _mean([background.changed for background in backgrounds]),
-        _mean([cost.seconds for cost in costs]),
-        _mean([cost.unet_calls for cost in costs]),
+        system.cost(lambda cost: cost.seconds),
+        system.cost(lambda cost: cost.unet_calls),
     )
 
 
@@ -128,19 +100,8 @@ def _frechet(real: Float[np.ndarray, "n d"] | None, made: Float[np.ndarray, "m d
     return frechet_distance(real, made) if real is not None and min(len(real), len(made)) > 1 else None
 
 
-def _features(system: System) -> Float[np.ndarray, "n d"]:
+def _features(system: System[Score]) -> Float[np.ndarray, "n d"]:
     return np.stack([image.score.features for image in system.made])
-
-
-def _differences(systems: Mapping[str, System]) -> list[Difference]:
-    """Every two systems that share scenes, the later against the earlier."""
-    found = []
-    for (earlier, before), (later, after) in combinations(systems.items(), 2):
-        old, new = before.scene_scores(), after.scene_scores()
-        gains = [new[scene] - old[scene] for scene in new if scene in old]
-        if gains:
-            found.append(Difference(later, earlier, estimate(gains)))
-    return found
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

@@ -87,7 +87,7 @@ def test_a_table_end_to_end(editor: Editor, clip: str, dataset: Path, tmp_path: 
 
     written = json.loads((output / "results.json").read_text())
     assert [entry["method"] for entry in written["rows"]] == [row.method for row in table.rows]
-    gains = {(found["method"], found["against"]): found["miou"]["mean"] for found in written["differences"]}
+    gains = {(found["method"], found["against"]): found["gain"]["mean"] for found in written["differences"]}
     assert gains["masked-attention", "plain"] == 1
     assert gains["plain", "real"] == -1
     assert sum(image["method"] == "plain" for image in written["images"]) == 3
@@ -184,7 +184,7 @@ def test_images_made_elsewhere(clip: str, dataset: Path, tmp_path: Path) -> None
     theirs = row(table, "theirs")
     assert (theirs.images, theirs.miou.mean, theirs.unet_calls) == (2, 1, None)
     assert list(table.failures["theirs"]) == ["3, seed 0"]
-    assert [found.miou.count for found in table.differences] == [2]
+    assert [found.gain.count for found in table.differences] == [2]
 
 
 def test_edits_keep_their_background(editor: Editor, clip: str, dataset: Path, tmp_path: Path) -> None:

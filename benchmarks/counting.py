@@ -145,7 +145,8 @@ class Metered(Denoiser):
 def asks(request: Request) -> Hashable:
     """What decides the cost of a request."""
     losses = tuple((loss.layers, loss.needs_output) for loss in request.losses)
-    return len(request.scores), len(request.probabilities), losses, tuple(watch.layers for watch in request.watches)
+    edits = len(request.scores), len(request.probabilities), tuple(edit.layers for edit in request.self_attention)
+    return edits, losses, tuple(watch.layers for watch in request.watches)
 
 
 def count_run(model: Model, run: Callable[[Callable[[Denoiser], Denoiser]], Callable[[], Any]]) -> Count:

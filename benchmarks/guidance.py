@@ -38,6 +38,7 @@ from inlay.guidance.masked_attention import MaskedAttention
 from inlay.guidance.multidiffusion import MultiDiffusion
 from inlay.guidance.paint_with_words import PaintWithWords
 from inlay.guidance.regions import Region, bind
+from inlay.guidance.removal import Removal
 from inlay.guidance.segmenter import SegmenterGuidance
 from inlay.guidance.zest import Zest
 from inlay.tests.tiny import SCHEDULER, tokenizer
@@ -55,6 +56,8 @@ METHODS: dict[str, Guidance] = {
     "masked-attention": MaskedAttention(),
     "masked-attention, inner layers": MaskedAttention(layers=(1, 2)),
     "masked-attention, every other step": MaskedAttention(every=2),
+    "masked-attention in one forward": MaskedAttention(order="one-forward"),
+    "masked-attention in one forward, inner layers": MaskedAttention(order="one-forward", layers=(1, 2)),
     "zest": Zest(),
     "attention-swapping": AttentionSwapping(),
     "paint-with-words": PaintWithWords(),
@@ -63,6 +66,7 @@ METHODS: dict[str, Guidance] = {
     "masked-attention + attention-swapping": Chain((MaskedAttention(), AttentionSwapping())),
     "multidiffusion": MultiDiffusion(),
     "segmenter": SegmenterGuidance(NETWORK, {word: index for index, word in enumerate(WORDS)}),
+    "removal": Removal(),
     "plain, attention recorded": RecordAttention(WORDS, lambda attention: None),
 }
 

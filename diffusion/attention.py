@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from functools import partial
 from typing import Any
 
 import torch
@@ -42,6 +41,20 @@ Edit = Callable[[Float[Tensor, "b heads h w tokens"], Layer], Float[Tensor, "b h
 """Changes the scores QK^T (before scaling) or the probabilities of one cross-attention layer, conditional rows only."""
 
 
+@dataclass(frozen=True)
+class SelfEdit:
+    """A change of the self-attention of chosen layers that a fused kernel takes: softmax(scale * QK^T + bias) V.
+
+    `function(layer, grid)` gives the bias, (b, heads, queries, keys) or broadcast to it, which is -inf where nothing
+    may be read, and the scale, (b, heads, queries, 1) or broadcast to it; None leaves either. b counts samples.
+    """
+
+    layers: frozenset[Layer]
+    function: Callable[[Layer, tuple[int, int]], tuple[Tensor | None, Tensor | None]]
+    both: bool = False
+    """Whether the unconditional rows are edited, too."""
+
+
 class Stop(Exception):  # noqa: N818 - a signal, not an error
     """Leaves a forward behind the last layer that it was run for."""
 
@@ -66,13 +79,14 @@ class Maps:
 class Opening:
     """What one forward opens: lives for that call only.
 
-    `rows` are the conditional samples of the batch; edits and captures see these alone.
+    `rows` are the conditional samples of the batch; edits and captures see these alone, but for `SelfEdit.both`.
     """
 
     size: tuple[int, int]
     rows: slice = field(default_factory=lambda: slice(None))
     scores: tuple[Edit, ...] = ()
     probabilities: tuple[Edit, ...] = ()
+    self_attention: tuple[SelfEdit, ...] = ()
     columns: tuple[int, ...] = ()
     layers: frozenset[str] = frozenset()
     """Names of the layers whose maps are captured."""
@@ -81,8 +95,15 @@ class Opening:
     stop: bool = False
     maps: dict[str, Tensor] = field(default_factory=dict)
 
+    @property
+    def unconditional(self) -> Opening:
+        """What is open to the other samples: edits of self-attention that are meant for both."""
+        return Opening(self.size, self_attention=tuple(edit for edit in self.self_attention if edit.both))
+
     def concerns(self, layer: Layer) -> bool:
-        return layer.cross and bool(self.scores or self.probabilities or layer.name in self.layers)
+        if not layer.cross:
+            return any(layer in edit.layers for edit in self.self_attention)
+        return bool(self.scores or self.probabilities or layer.name in self.layers)
 
 
 class Processor:
@@ -110,12 +131,18 @@ class Processor:
             mixed = fused(attn, query, key, value, bias)
         else:
             start, stop, _ = opening.rows.indices(len(query))
+            parts = [(slice(0, start), False), (slice(start, stop), True), (slice(stop, len(query)), False)]
             mixed = torch.cat(
                 [
-                    (partial(self._opened, attn, opening) if rows.start == start else partial(fused, attn))(
-                        query[rows], key[rows], value[rows], None if bias is None else bias[rows]
+                    self._part(
+                        attn,
+                        opening if conditional else opening.unconditional,
+                        query[rows],
+                        key[rows],
+                        value[rows],
+                        None if bias is None else bias[rows],
                     )
-                    for rows in (slice(0, start), slice(start, stop), slice(stop, len(query)))
+                    for rows, conditional in parts
                     if rows.stop > rows.start
                 ]
             )
@@ -128,6 +155,21 @@ class Processor:
             return None
         prepared = attn.prepare_attention_mask(mask, tokens, batch)
         return prepared.view(batch, attn.heads, -1, prepared.shape[-1])
+
+    def _part(
+        self, attn: Any, opening: Opening, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None
+    ) -> Float[Tensor, "b heads p d"]:
+        """Attention of the conditional or of the other rows."""
+        if not opening.concerns(self.layer):
+            return fused(attn, query, key, value, bias)
+        if self.layer.cross:
+            return self._opened(attn, opening, query, key, value, bias)
+        for edit in opening.self_attention:
+            if self.layer in edit.layers:
+                more, scale = edit.function(self.layer, self.layer.grid(opening.size))
+                query = query if scale is None else query * scale.to(query)
+                bias = more if bias is None else bias if more is None else bias + more
+        return fused(attn, query, key, value, bias)
 
     def _opened(
         self, attn: Any, opening: Opening, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | None
@@ -158,7 +200,8 @@ def fused(attn: Any, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | N
     if attn.upcast_attention:
         exact = torch.promote_types(kind, torch.float32)
         query, key, value = query.to(exact), key.to(exact), value.to(exact)
-    return F.scaled_dot_product_attention(query, key, value, attn_mask=bias, scale=attn.scale).to(kind)
+    mask = None if bias is None else bias.to(query)
+    return F.scaled_dot_product_attention(query, key, value, attn_mask=mask, scale=attn.scale).to(kind)
 
 
 def install(unet: Any) -> tuple[Layer, ...]:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from .attention import Edit, Layer, Maps, Opening, Stop
+from .attention import Edit, Layer, Maps, Opening, SelfEdit, Stop
 from .numeric import NumericError as NumericError
 from .numeric import finite as finite
 from .schedule import Schedule, Step
@@ -48,12 +48,14 @@ class Watch:
 
 @dataclass(frozen=True)
 class Request:
-    """What one step asks of the conditional forward: score edits, then probability edits, losses and watches."""
+    """What one step asks of the conditional forward: score edits, then probability edits, losses and watches; and what
+    it asks of self-attention, there or in the unconditional forward, too."""
 
     scores: tuple[Edit, ...] = ()
     probabilities: tuple[Edit, ...] = ()
     losses: tuple[Loss, ...] = ()
     watches: tuple[Watch, ...] = ()
+    self_attention: tuple[SelfEdit, ...] = ()
 
     def __add__(self, other: Request) -> Request:
         return Request(
@@ -61,6 +63,7 @@ class Request:
             self.probabilities + other.probabilities,
             self.losses + other.losses,
             self.watches + other.watches,
+            self.self_attention + other.self_attention,
         )
 
 
@@ -131,7 +134,8 @@ class Denoiser:
         gradients: tuple[Tensor, ...] = ()
         if request.losses:
             conditional, gradients = self._differentiate(latents, step, request)
-            unconditional = self.forward(latents, step, self.negative) if self.scale != 1 else conditional
+            opening = self._open(latents, Request(self_attention=request.self_attention), slice(0, 0))
+            unconditional = self.forward(latents, step, self.negative, opening) if self.scale != 1 else conditional
         elif self.scale == 1:
             opening = self._open(latents, request, slice(0, batch))
             conditional = unconditional = self.forward(latents, step, self.positive, opening)
@@ -149,7 +153,7 @@ class Denoiser:
     ) -> Float[Tensor, "b c h w"]:
         """The gradient of one loss over maps: a conditional forward up to the last layer it reads, and its backward."""
         edits = request or Request()
-        return self._differentiate(latents, step, Request(edits.scores, edits.probabilities, (loss,)), stop=True)[1][0]
+        return self._differentiate(latents, step, replace(edits, losses=(loss,), watches=()), stop=True)[1][0]
 
     def advance(self, latents: Tensor, output: Tensor, step: Step) -> Float[Tensor, "b c h w"]:
         """The sampler's step."""
@@ -157,7 +161,7 @@ class Denoiser:
 
     def _open(self, latents: Tensor, request: Request, rows: slice, stop: bool = False) -> Opening | None:
         readers: tuple[Loss | Watch, ...] = (*request.losses, *request.watches)
-        if not (request.scores or request.probabilities or readers):
+        if not (request.scores or request.probabilities or request.self_attention or readers):
             return None
         differentiated = (layer for loss in request.losses for layer in loss.layers)
         last = max(differentiated, key=lambda layer: layer.order, default=None)
@@ -167,6 +171,7 @@ class Denoiser:
             rows=rows,
             scores=request.scores,
             probabilities=request.probabilities,
+            self_attention=request.self_attention,
             columns=tuple(sorted({column for reader in readers for column in reader.columns})),
             layers=frozenset(layer.name for reader in readers for layer in reader.layers),
             last=None if last is None or open_end else last.name,

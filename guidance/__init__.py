@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from .multidiffusion import MultiDiffusion as MultiDiffusion
     from .paint_with_words import PaintWithWords as PaintWithWords
     from .regions import Region as Region
+    from .removal import Removal as Removal
     from .segmenter import SegmenterGuidance as SegmenterGuidance
     from .zest import Zest as Zest
 
@@ -28,6 +29,7 @@ _HOME = {
     "MultiDiffusion": "multidiffusion",
     "PaintWithWords": "paint_with_words",
     "Region": "regions",
+    "Removal": "removal",
     "SegmenterGuidance": "segmenter",
     "Zest": "zest",
     "method": "methods",

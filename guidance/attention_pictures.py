@@ -83,6 +83,8 @@ class RecordAttention(Guidance):
 
 
 class Recording(Hooks[RecordAttention]):
+    needs_words = False
+
     def __init__(self, method: RecordAttention, run: Run, layers: Layers) -> None:
         super().__init__(method, run, layers)
         rows = captions(method.words, run)

@@ -173,12 +173,19 @@ class Hooks(Generic[M]):
 
     Args:
         layers: the cross-attention layers that they read or edit; None for none.
+
+    Raises:
+        UsageError: a place without words, for a method that needs them.
     """
 
     predicts = False
     """Whether this method owns prediction; one of a session at most."""
+    needs_words = True
+    """Whether a place means nothing to this method without words."""
 
     def __init__(self, method: M, run: Run, layers: Layers | None = None) -> None:
+        if self.needs_words and not all(place.tokens for places in run.places for place in places):
+            raise UsageError(f"A region has no words for {method.name} to guide there; name a phrase of the prompt.")
         self.method, self.run = method, run
         self.layers: tuple[Layer, ...] = () if layers is None else choose(run.model, layers)
         self.columns = tuple(sorted({token for places in run.places for place in places for token in place.tokens}))

@@ -1,4 +1,4 @@
-"""Which cross-attention layers a method reads or edits."""
+"""Which attention layers a method reads or edits."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ..diffusion.model import Model
 from ..errors import ModelError, UsageError
 
 Layers = str | int | Sequence[int | str]
-"""Cross-attention layers: "all", or depths (times the latent grid is halved) and names, also as "1,2"."""
+"""Attention layers: "all", or depths (times the latent grid is halved) and names, also as "1,2"."""
 
 
-def choose(model: Model, wanted: Layers) -> tuple[Layer, ...]:
-    """The model's cross-attention layers that `wanted` names, in running order.
+def choose(model: Model, wanted: Layers, cross: bool = True) -> tuple[Layer, ...]:
+    """The model's layers of cross-attention, or else self-attention, that `wanted` names, in running order.
 
     A depth that the model does not have chooses nothing, as long as another one does.
 
@@ -22,25 +22,24 @@ def choose(model: Model, wanted: Layers) -> tuple[Layer, ...]:
         ModelError: the model has no cross-attention.
         UsageError: no layer is chosen, or a name is unknown.
     """
-    layers = tuple(layer for layer in model.layers if layer.cross)
-    if not layers:
+    layers = tuple(layer for layer in model.layers if layer.cross == cross)
+    if cross and not layers:
         raise ModelError(f"The model {model.name} has no cross-attention, so words cannot be guided to places.")
     if wanted == "all":
         return layers
     items = [wanted] if isinstance(wanted, int) else wanted.split(",") if isinstance(wanted, str) else list(wanted)
     keys = {int(item) if str(item).strip().isdigit() else str(item).strip() for item in items}
-    names = [layer.name for layer in layers]
+    kind, names = "cross-attention" if cross else "self-attention", [layer.name for layer in layers]
     for key in keys:
         if isinstance(key, str) and key not in names:
             near = difflib.get_close_matches(key, names, n=2, cutoff=0.3)
             raise UsageError(
-                f"There is no cross-attention layer {key!r}; give depths, or names like {', '.join(near or names[:2])}."
+                f"There is no {kind} layer {key!r}; give depths, or names like {', '.join(near or names[:2])}."
             )
     chosen = tuple(layer for layer in layers if layer.depth in keys or layer.name in keys)
     if not chosen:
         depths = sorted({layer.depth for layer in layers})
         raise UsageError(
-            f"The layers {wanted!r} choose nothing; {model.name} has cross-attention at depths "
-            f"{', '.join(map(str, depths))}."
+            f"The layers {wanted!r} choose nothing; {model.name} has {kind} at depths {', '.join(map(str, depths))}."
         )
     return chosen

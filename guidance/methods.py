@@ -15,6 +15,7 @@ from . import directed_diffusion as directed_diffusion
 from . import masked_attention as masked_attention
 from . import multidiffusion as multidiffusion
 from . import paint_with_words as paint_with_words
+from . import removal as removal
 from . import segmenter as segmenter
 from . import zest as zest
 from .base import Chain, Guidance, members

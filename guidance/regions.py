@@ -29,7 +29,8 @@ class Region:
     Args:
         mask: (H, W), at any size with the picture's aspect, thin scribbles allowed: a Pillow picture, or a numpy array
             or torch tensor of bool, of uint8 (from 128 on it is the place) or of opacities in [0, 1].
-        words: a phrase of the prompt, or token indices (the begin mark is 0).
+        words: a phrase of the prompt, or token indices (the begin mark is 0); () for a place from which something is
+            only removed.
         prompt: what MultiDiffusion paints here; default the phrase.
         weight: how much this region counts beside the others, > 0.
         fraction: share of the steps in which this region is guided; default the method's.
@@ -90,7 +91,7 @@ class Region:
             return prompts.find(prompt, self.words, self.occurrence)
         last = min(len(prompts.pieces(prompt)), prompts.limit)
         wrong = [index for index in self.words if not 1 <= index <= last]
-        if wrong or not self.words:
+        if wrong:
             raise UsageError(
                 f"The token indices {list(self.words)} are not words of the prompt, which has tokens 1 to {last}."
             )

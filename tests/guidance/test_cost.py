@@ -76,7 +76,8 @@ def test_masked_attention_in_one_forward_costs_a_backward_alone(sd15: Model, pla
 
 def test_removal_costs_what_plain_sampling_does(sd15: Model, plain: costs.Count) -> None:
     cost = costs.count(sd15, Removal(), 50)
-    assert (cost.forwards, cost.flops) == (plain.forwards, plain.flops)
+    assert cost.forwards == plain.forwards
+    assert cost.flops == pytest.approx(plain.flops, rel=1e-3)
 
 
 def test_inner_layers_alone_stop_the_forward_behind_them(sd15: Model, plain: costs.Count) -> None:

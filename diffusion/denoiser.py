@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -18,8 +18,6 @@ from .schedule import Schedule, Step
 from .text import Embedding
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from .model import Model
 
 
@@ -100,7 +98,6 @@ class Denoiser:
     """Guidance scale of CFG (Ho and Salimans 2022); at 1 the unconditional pass is left out."""
     generators: tuple[torch.Generator, ...]
     seam: Seam = field(default_factory=Seam)
-    checkpointing: bool = False
 
     def forward(
         self, latents: Float[Tensor, "b c h w"], step: Step, embedding: Embedding, opening: Opening | None = None
@@ -189,7 +186,7 @@ class Denoiser:
     ) -> tuple[Tensor, tuple[Tensor, ...]]:
         """The conditional forward (empty if it stopped early) and the gradient of each loss to the latents."""
         output = latents.new_empty(0)
-        with torch.enable_grad(), checkpointed(self.model.unet, self.checkpointing):
+        with torch.enable_grad():
             leaf = latents.detach().requires_grad_()
             opening = self._open(leaf, request, slice(0, len(leaf)), stop)
             assert opening is not None
@@ -220,18 +217,6 @@ class Denoiser:
             if final or bool(gradient.isfinite().all()):
                 break
         return finite(gradient / 2.0**power, step)
-
-
-@contextmanager
-def checkpointed(unet: Any, on: bool) -> Iterator[None]:
-    """Trade time for memory inside the block: activations of the UNet's blocks are recomputed in the backward."""
-    if on:
-        unet.enable_gradient_checkpointing()
-    try:
-        yield
-    finally:
-        if on:
-            unet.disable_gradient_checkpointing()
 
 
 def generators(seeds: Sequence[int]) -> tuple[torch.Generator, ...]:

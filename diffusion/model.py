@@ -180,22 +180,30 @@ class Model:
 
     @contextmanager
     def kept(self) -> Iterator[None]:
-        """Put back afterwards what `to`, `offload` and tiling change inside the block: each part's device and dtype."""
+        """Put back afterwards what saving memory or precision changes inside the block: `to`, `spare`, `offload`."""
         modules = (self.unet, self.vae, *self.prompts.encoders)
         places = [(module.device, module.dtype) for module in modules]
-        tiled = self.vae.use_tiling
+        tiled, recomputed = self.vae.use_tiling, self.unet.is_gradient_checkpointing
         try:
             yield
         finally:
             for module, (device, dtype) in zip(modules, places, strict=True):
                 move(module, device, dtype)
-            self.vae.enable_tiling(tiled)
+            if not tiled:
+                self.vae.disable_tiling()
+            if not recomputed:
+                self.unet.disable_gradient_checkpointing()
 
     def to(self, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Model:
         """Move the weights, in place."""
         for module in (self.unet, self.vae, *self.prompts.encoders):
             move(module, device, dtype)
         return self
+
+    def spare(self) -> None:
+        """Trade time for memory: gradients recompute the UNet's activations, the autoencoder works in tiles."""
+        self.unet.enable_gradient_checkpointing()
+        self.vae.enable_tiling()
 
     def offload(self) -> None:
         """Keep only the UNet on its device; text encoders and autoencoder run on the CPU, in fp32."""

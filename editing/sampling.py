@@ -185,16 +185,21 @@ def with_fallbacks(
 ) -> tuple[list[T], tuple[str, ...]]:
     """Run `work` over all samples at once, or as this machine allows; returns its results and what was fallen back to.
 
-    Out of memory: smaller batches, then a tiled autoencoder, then text encoder and autoencoder on the CPU. NaN in half
-    precision: everything in fp32.
+    Out of memory: smaller batches, then activations recomputed for gradients and a tiled autoencoder, then text encoder
+    and autoencoder on the CPU. NaN in half precision: everything in fp32. Afterwards the model is as it was.
 
     Raises:
         OutOfMemoryError: not even then.
         NumericError: NaN in fp32.
     """
     batch, notes = len(samples), list[str]()
-    ladder = iter(("tiled autoencoder", "autoencoder and text encoder on the CPU"))
-    try:
+    ladder = iter(
+        (
+            ("recomputed activations, tiled autoencoder", model.spare),
+            ("autoencoder and text encoder on the CPU", model.offload),
+        )
+    )
+    with model.kept():
         while True:
             try:
                 done = [result for at in range(0, len(samples), batch) for result in work(samples[at : at + batch])]
@@ -211,18 +216,16 @@ def with_fallbacks(
                     batch = math.ceil(batch / 2)
                     notes.append(f"batches of {batch}")
                     continue
-                step = next(ladder, None)
-                if step is None:
+                note, save = next(ladder, ("", None))
+                if save is None:
                     raise OutOfMemoryError(
                         "Memory ran out even for one image; choose a smaller --size or model."
                     ) from error
-                notes.append(step)
-                model.vae.enable_tiling() if step.startswith("tiled") else model.offload()
+                notes.append(note)
+                save()
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
-    finally:
-        model.vae.disable_tiling()
 
 
 def out_of_memory(error: Exception) -> bool:

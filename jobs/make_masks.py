@@ -86,7 +86,9 @@ def map_everything(
     """
     check_outputs(output, overlay, overwrite)
     photo = opened(job, setup)
-    found = everything(photo, backend=job.segmenter, offline=setup.offline, on_progress=on_progress)
+    found = everything(
+        photo, backend=job.segmenter, offline=setup.offline, device=setup.device, on_progress=on_progress
+    )
     if overlay:
         Photo.from_image(overlay_labels(photo.pixels, found.label_map)).save(overlay, overwrite=overwrite)
     found.save(output)

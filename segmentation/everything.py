@@ -12,7 +12,6 @@ from ..errors import UsageError
 from ..photos.mask_files import Rle, decode_rle, encode_rle, save_json, save_labels
 from . import masks
 from .backends import load
-from .pointing import encode
 from .protocol import Segmenter, check_pixels
 
 _WORKING_SIDE = 1024  # as much as SAM sees; only kept masks are brought to the size of a larger photo
@@ -68,6 +67,7 @@ def everything(
     least_share: float = 0.001,
     most_overlap: float = 0.7,
     offline: bool = False,
+    device: str = "auto",
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Everything:
     """All masks that a grid of `grid` x `grid` clicks finds, None for as many as the backend needs.
@@ -80,9 +80,9 @@ def everything(
     pixels = check_pixels(photo)
     if grid is not None and grid < 1:
         raise UsageError(f"The grid of clicks has at least 1 a side, not {grid}.")
-    segmenter = load(backend, offline=offline) if isinstance(backend, str) else backend
+    segmenter = load(backend, offline, device) if isinstance(backend, str) else backend
     small = _at_working_size(pixels)
-    encoded = encode(small, segmenter)
+    encoded = segmenter.encode(small)
     height, width = small.shape[:2]
     side = grid or encoded.grid
     found: list[tuple[float, Rle]] = []

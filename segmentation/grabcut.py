@@ -8,19 +8,19 @@ from jaxtyping import Bool, Float, UInt8
 
 from ..errors import UsageError
 from .masks import iou, resize
-from .protocol import Masks, Prompts
+from .protocol import Masks, Prompts, Remembering
 
 LONGEST_SIDE = 320  # the graph that is cut grows with the photo: working at this size bounds time and memory
 
 
 @dataclass(frozen=True)
-class GrabCut:
+class GrabCut(Remembering):
     """Foreground and background colours fitted by cuts; takes points, a box, an earlier mask."""
 
     name: str = "grabcut"
     rounds: int = 5
 
-    def encode(self, pixels: UInt8[np.ndarray, "H W 3"]) -> "EncodedGrabCut":
+    def look(self, pixels: UInt8[np.ndarray, "H W 3"]) -> "EncodedGrabCut":
         """Nothing is learnt ahead; the photo is kept at working size."""
         import cv2
 

@@ -5,16 +5,13 @@ from functools import reduce
 from typing import Any, Literal
 
 import numpy as np
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool
 
 from ..errors import UsageError
 from .backends import load
-from .protocol import Encoded, Masks, Prompts, Segmenter, check_box, check_pixels, check_points
+from .protocol import Masks, Prompts, Segmenter, check_box, check_pixels, check_points
 
 Pick = Literal["all", "largest", "best"] | int
-
-_KEEP = 4  # encoded photos that a second click can come back to
-_encoded: dict[tuple[str, bytes], Encoded] = {}
 
 
 def segment(
@@ -28,6 +25,7 @@ def segment(
     backend: str | Segmenter = "auto",
     detector: str = "auto",
     offline: bool = False,
+    device: str = "auto",
 ) -> Masks:
     """Masks of the thing that is pointed at, or described, best first.
 
@@ -36,7 +34,8 @@ def segment(
     together describe one thing. Several boxes are several things: each is segmented with the points inside it and all
     negative points, and the masks are joined. `text` finds every instance of what it says instead, by
     `detector` (see `text.find`). `backend` is "auto", "grabcut", a known model's name, a path to weights, a hub id, or
-    a loaded segmenter; see `backends.load`. Photos lately encoded are kept, so that a second click is fast.
+    a loaded segmenter; see `backends.load`, for `device`, too. A segmenter keeps the photos that it lately encoded, so
+    that a second click is fast.
 
     Raises UsageError for prompts that cannot mean anything on this photo, ModelError for weights that cannot be had.
     """
@@ -46,9 +45,9 @@ def segment(
             raise UsageError("Give either a text or points and boxes, not both.")
         from .text import find
 
-        return find(pixels, text, detector=detector, backend=backend, offline=offline)
+        return find(pixels, text, detector=detector, backend=backend, offline=offline, device=device)
     prompts = prompts_for(pixels.shape[:2], points, labels, boxes, mask)
-    encoded = encode(pixels, load(backend, offline=offline) if isinstance(backend, str) else backend)
+    encoded = (load(backend, offline, device) if isinstance(backend, str) else backend).encode(pixels)
     return reduce(_join, (encoded.predict(prompt) for prompt in prompts))
 
 
@@ -81,19 +80,6 @@ def prompts_for(
         Prompts(xy[own | (marks == 0)], marks[own | (marks == 0)], box)
         for box, own in zip(corners, inside, strict=True)
     ]
-
-
-def encode(pixels: UInt8[np.ndarray, "H W 3"], segmenter: Segmenter) -> Encoded:
-    """The photo as this segmenter sees it, from memory if it was encoded lately."""
-    from hashlib import blake2b
-
-    digest = blake2b(np.ascontiguousarray(pixels).data, digest_size=16, key=repr(pixels.shape).encode()).digest()
-    key = segmenter.name, digest
-    encoded = _encoded.pop(key, None) or segmenter.encode(pixels)
-    _encoded[key] = encoded
-    while len(_encoded) > _KEEP:
-        del _encoded[next(iter(_encoded))]
-    return encoded
 
 
 def pick(found: Masks, which: Pick = "best") -> Bool[np.ndarray, "H W"]:

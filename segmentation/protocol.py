@@ -2,12 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import blake2b
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, UInt8
 
 from ..errors import UsageError
+
+_KEEP = 4  # encoded photos that a second click can come back to
 
 
 @dataclass(frozen=True)
@@ -58,7 +62,7 @@ class Encoded(Protocol):
 
 
 class Segmenter(Protocol):
-    """A backend with its weights loaded."""
+    """A backend with its weights loaded; ours keep the photos lately encoded, see `Remembering`."""
 
     @property
     def name(self) -> str:
@@ -66,6 +70,27 @@ class Segmenter(Protocol):
 
     def encode(self, pixels: UInt8[np.ndarray, "H W 3"]) -> Encoded:
         """Look at a photo (RGB, display orientation)."""
+
+
+class Remembering:
+    """A segmenter that keeps the photos that it lately looked at, so that a second click is fast."""
+
+    @cached_property
+    def _lately(self) -> dict[bytes, Encoded]:
+        return {}
+
+    def look(self, pixels: UInt8[np.ndarray, "H W 3"]) -> Encoded:
+        """Encode a photo."""
+        raise NotImplementedError
+
+    def encode(self, pixels: UInt8[np.ndarray, "H W 3"]) -> Encoded:
+        """The photo as this segmenter sees it, from memory if it was encoded lately."""
+        digest = blake2b(np.ascontiguousarray(pixels).data, digest_size=16, key=repr(pixels.shape).encode()).digest()
+        encoded = self._lately.pop(digest, None) or self.look(pixels)
+        self._lately[digest] = encoded
+        while len(self._lately) > _KEEP:
+            del self._lately[next(iter(self._lately))]
+        return encoded
 
 
 def check_pixels(photo: Any) -> UInt8[np.ndarray, "H W 3"]:

@@ -213,14 +213,10 @@ class EncodedSam:
         box: Float[np.ndarray, "4"],
         mask: Bool[np.ndarray, "H W"] | None,
     ) -> Masks:
-        """Two passes, the second with the first one's mask; what a person draws a box around is inside it."""
+        """One pass, cut to the box: what a person draws a box around is inside it."""
         corners = box.reshape(2, 2) * self.frame.scale
         points, labels = np.vstack([points, corners]), np.append(labels, (UPPER_LEFT, LOWER_RIGHT))
-        logits, _ = self.decode(points, labels, None if mask is None else self.frame.logits(mask))
-        cells = corners * logits.shape[-1] / self.frame.side
-        (x0, y0), (x1, y1) = np.floor(cells[0]).astype(int), np.ceil(cells[1]).astype(int)
-        previous = np.minimum(logits[0], -_SURE)
-        previous[y0:y1, x0:x1] = logits[0, y0:y1, x0:x1]
+        previous = None if mask is None else self.frame.logits(mask)
         found = self._masks(Guess.single_first(*self.decode(points, labels, previous)))
         (x0, y0), (x1, y1) = np.floor(box[:2]).astype(int), np.ceil(box[2:]).astype(int)
         inside = np.zeros(self.size, bool)

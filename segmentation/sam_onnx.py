@@ -8,20 +8,21 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from ..errors import ModelError
+from .protocol import Remembering
 from .sam import LOWER_RIGHT, EncodedSam, Frame
 
 _DECODER_INPUTS = {"image_embeddings", "point_coords", "point_labels", "mask_input", "has_mask_input"}
 
 
 @dataclass(frozen=True)
-class OnnxSam:
+class OnnxSam(Remembering):
     """The sessions of an encoder (1 3 S S, normalised) and of SAM's decoder."""
 
     name: str
     encoder: Any
     decoder: Any
 
-    def encode(self, pixels: UInt8[np.ndarray, "H W 3"]) -> EncodedSam:
+    def look(self, pixels: UInt8[np.ndarray, "H W 3"]) -> EncodedSam:
         """Runs the encoder once."""
         entry = self.encoder.get_inputs()[0]
         frame = Frame((pixels.shape[0], pixels.shape[1]), side=int(entry.shape[-1]))
@@ -49,7 +50,7 @@ class OnnxSam:
         return EncodedSam(frame, decode, self.name)
 
 
-def load_onnx(folder: Path, name: str | None = None) -> OnnxSam:
+def load_onnx(folder: Path, name: str, device: str = "auto") -> OnnxSam:
     """The pair in a folder: the encoder is the file with "encoder" in its name, the decoder the other one.
 
     Raises ModelError where one is missing, cannot be read, or is no part of a Segment Anything model.
@@ -62,22 +63,28 @@ def load_onnx(folder: Path, name: str | None = None) -> OnnxSam:
             raise ModelError(
                 f"{folder} holds {len(found)} SAM {kind}s as ONNX; one encoder and its decoder are needed."
             )
-    encoder, decoder = _session(encoders[0].read_bytes(), encoders[0]), _session(_all_masks(decoders[0]), decoders[0])
+    encoder = _session(encoders[0].read_bytes(), encoders[0], device)
+    decoder = _session(_all_masks(decoders[0]), decoders[0], device)
     entries, wanted = encoder.get_inputs(), {entry.name for entry in decoder.get_inputs()}
     if len(entries) != 1 or len(entries[0].shape) != 4 or wanted != _DECODER_INPUTS:
         raise ModelError(f"The ONNX files in {folder} are not an encoder and a decoder of Segment Anything.")
-    return OnnxSam(name or folder.name, encoder, decoder)
+    return OnnxSam(name, encoder, decoder)
 
 
-def _session(model: bytes, path: Path) -> Any:
-    """An onnxruntime session on the CPU."""
+def _session(model: bytes, path: Path, device: str) -> Any:
+    """An onnxruntime session on the CPU, or on CUDA where that is asked for, or is there and nothing is."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # waiting threads would starve others
+    cuda = (
+        device.partition(":")[0] in ("auto", "cuda")
+        and "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    )
+    providers = [*(["CUDAExecutionProvider"] if cuda else []), "CPUExecutionProvider"]
     try:
-        return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(model, options, providers=providers)
     except Exception as error:  # onnxruntime has one class for each status, and no common base
         raise ModelError(f"{path} is not an ONNX model that onnxruntime can run: {error}.") from error
 

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Int, UInt8
 
 from ..errors import ModelError
+from .protocol import Remembering
 from .sam import LOWER_RIGHT, UPPER_LEFT, EncodedSam, Frame
 
 if TYPE_CHECKING:
@@ -16,13 +17,13 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class PackageSam:
+class PackageSam(Remembering):
     """A `segment_anything.modeling.Sam`, on the device that its weights are on."""
 
     name: str
     model: "Sam"
 
-    def encode(self, pixels: UInt8[np.ndarray, "H W 3"]) -> EncodedSam:
+    def look(self, pixels: UInt8[np.ndarray, "H W 3"]) -> EncodedSam:
         """Runs the image encoder once."""
         import torch
 
@@ -53,7 +54,7 @@ class PackageSam:
         return EncodedSam(frame, decode, self.name)
 
 
-def load_checkpoint(path: Path, name: str | None = None, device: str = "cpu") -> PackageSam:
+def load_checkpoint(path: Path, name: str, device: str = "cpu") -> PackageSam:
     """The model of a checkpoint file; its sizes (vit_b, vit_l, vit_h, or another) are read off its weights.
 
     The file is read with `weights_only`: a pickle with code in it is refused. Raises ModelError for that, and for a
@@ -77,7 +78,7 @@ def load_checkpoint(path: Path, name: str | None = None, device: str = "cpu") ->
         raise ModelError(f"{path} is a checkpoint of something else than Segment Anything.") from error
     except RuntimeError as error:
         raise ModelError(f"{path} does not fit Segment Anything: {str(error).splitlines()[0]}.") from error
-    return PackageSam(name or path.stem, model.eval().requires_grad_(False).to(device))
+    return PackageSam(name, model.eval().requires_grad_(False).to(device))
 
 
 def build(weights: "dict[str, Tensor]") -> "Sam":

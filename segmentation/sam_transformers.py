@@ -1,6 +1,7 @@
 """SAM and SAM 2 through transformers, from a local folder or the hub."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -8,19 +9,20 @@ from jaxtyping import Float, Int, UInt8
 
 from ..errors import ModelError
 from ..weights.hub import from_pretrained
+from .protocol import Remembering
 from .sam import LOWER_RIGHT, UPPER_LEFT, EncodedSam, Frame
 
 _CLASSES = {"sam": "SamModel", "sam2": "Sam2Model", "sam2_video": "Sam2Model"}
 
 
 @dataclass(frozen=True)
-class TransformersSam:
+class TransformersSam(Remembering):
     """A transformers `SamModel` or `Sam2Model`."""
 
     name: str
     model: Any
 
-    def encode(self, pixels: UInt8[np.ndarray, "H W 3"]) -> EncodedSam:
+    def look(self, pixels: UInt8[np.ndarray, "H W 3"]) -> EncodedSam:
         """Runs the vision encoder once. SAM pads the photo to a square, SAM 2 stretches it."""
         import torch
 
@@ -53,14 +55,13 @@ class TransformersSam:
         return EncodedSam(frame, decode, self.name)
 
 
-def load_transformers(name_or_path: str, *, offline: bool = False, device: str = "cpu") -> TransformersSam:
-    """SAM or SAM 2 by hub id or from a local folder; safetensors only. Raises ModelError for any other model and for
-    weights that are not at hand."""
+def load_transformers(folder: Path, name: str, device: str = "cpu") -> TransformersSam:
+    """SAM or SAM 2 from a folder; safetensors only. Raises ModelError for any other model."""
     import transformers
 
-    config = from_pretrained(transformers.AutoConfig, name_or_path, offline)
+    config = from_pretrained(transformers.AutoConfig, str(folder), True)
     kind = _CLASSES.get(config.model_type)
     if kind is None:
-        raise ModelError(f"{name_or_path} is a {config.model_type} model; SAM or SAM 2 is needed here.")
-    model = from_pretrained(getattr(transformers, kind), name_or_path, offline)
-    return TransformersSam(name_or_path, model.eval().requires_grad_(False).to(device))
+        raise ModelError(f"{name} is a {config.model_type} model; SAM or SAM 2 is needed here.")
+    model = from_pretrained(getattr(transformers, kind), str(folder), True)
+    return TransformersSam(name, model.eval().requires_grad_(False).to(device))

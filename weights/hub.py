@@ -30,6 +30,8 @@ def fetch(
     said = lacking(folder, allow_pickle) if folder else None
     if folder and not said:
         return folder
+    if folder == Path(name):
+        raise ModelError(f"{name} is not a whole model, it has {said}; fetch or convert it anew.")
     state = f"is not whole on this machine, it has {said}" if said else "is not on this machine"
     if offline:
         raise ModelError(f"The model {name} {state}; with a connection run: inlay models download {name}")

@@ -223,7 +223,7 @@ def test_nothing_stays_behind_after_an_exception(models):
     bad_loss = replace(loss, function=fail)
     schedule = Schedule("ddim", model.scheduler_config, 4)
     prompt = model.prompts.encode([PROMPT])
-    denoiser = Denoiser(model, schedule, prompt, prompt, 3.0, generators([0]), checkpointing=True)
+    denoiser = Denoiser(model, schedule, prompt, prompt, 3.0, generators([0]))
     latents, step = gaussian((4, 12, 10), generators([0])), schedule.steps[0]
     attributes = state(model.unet)
     for request in (
@@ -234,6 +234,10 @@ def test_nothing_stays_behind_after_an_exception(models):
     ):
         with pytest.raises(RuntimeError, match="inside a forward"):
             denoiser.predict(latents, step, request)
+        with model.kept():
+            model.spare()
+            with pytest.raises(RuntimeError, match="inside a forward"):
+                denoiser.predict(latents, step, request)
     with pytest.raises(RuntimeError, match="inside a forward"):
         denoiser.gradient(latents, step, bad_loss)
     assert torch.is_grad_enabled()

@@ -200,6 +200,31 @@ def test_memory_that_never_suffices_is_an_error(models):
     assert not models("sd1").vae.use_tiling
 
 
+def test_what_fallbacks_changed_is_put_back(models):
+    """As on CUDA: half precision gives NaN, then memory runs out; the next job finds the model as it was."""
+    model, seen = models("sd1"), []
+
+    def work(seeds):
+        vae = model.vae
+        seen.append((model.dtype, vae.dtype, model.unet.is_gradient_checkpointing, vae.use_tiling))
+        if len(seen) == 1:
+            raise NumericError("NaN")
+        if len(seen) < 4:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return seeds
+
+    with model.kept():
+        model.to(dtype=torch.float16)
+        _, notes = with_fallbacks(model, [1], work)
+        assert len(notes) == 3
+        half, single = torch.float16, torch.float32
+        assert seen == [(half, half, False, False), (single, single, False, False), *[(single, single, True, True)] * 2]
+        assert (model.dtype, model.vae.dtype, model.prompts.encoders[0].dtype) == (half, half, half)
+        assert not model.vae.use_tiling
+        assert not model.unet.is_gradient_checkpointing
+    assert model.dtype == single
+
+
 def test_nan_in_fp32_is_never_saved(models):
     def work(seeds):
         raise NumericError("NaN")

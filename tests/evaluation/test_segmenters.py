@@ -50,5 +50,5 @@ def test_what_is_no_segmenter_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ModelError, match="inlay models download some/model"):
         load_segmenter("some/model", {})
     (tmp_path / "config.json").write_text('{"model_type": "clip"}')
-    with pytest.raises(ModelError, match="is not a segmentation model"):
+    with pytest.raises(ModelError, match="is not a whole model, it has no weights"):
         load_segmenter(str(tmp_path), {})

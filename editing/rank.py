@@ -11,7 +11,9 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..diffusion.model import Model
+from ..segmentation import segment
 from ..weights.hub import from_pretrained
+from .crop import bounds
 
 
 class Ranker(Protocol):
@@ -51,6 +53,32 @@ class GuideRanker:
         probability = guide(images.float().to(place)).softmax(dim=1)[:, classes].sum(dim=1)
         inside = mask.to(probability)
         return tuple((probability * inside).sum(dim=(1, 2)).div(inside.sum()).tolist())
+
+
+@dataclass(frozen=True)
+class AbsenceRanker:
+    """How little a segmenter still finds of a thing that was taken away: 1 - the intersection over union of the mask
+    and of what it finds in the mask's box."""
+
+    segmenter: str
+
+    @property
+    def name(self) -> str:
+        return f"absence to {self.segmenter}"
+
+    def __call__(
+        self, images: Float[Tensor, "b 3 H W"], mask: Float[Tensor, "H W"], prompt: str
+    ) -> tuple[float, ...] | None:
+        place = (mask >= 0.5).cpu().numpy()
+        if not place.any() or place.all():
+            return None
+        box = bounds(place)
+        scores = []
+        for picture in images.float().cpu().clamp(0, 1):
+            pixels = picture.permute(1, 2, 0).mul(255).round().byte().numpy()
+            found = segment(pixels, boxes=[box], backend=self.segmenter).best
+            scores.append(1 - float((found & place).sum() / (found | place).sum()))
+        return tuple(scores)
 
 
 class ClipRanker:

@@ -20,6 +20,7 @@ from ..photos.photo import Photo
 from .extend import extended, strips
 from .guided import far_from_native, surprises
 from .job import EditJob, ExtendJob, GenerateJob, Job, Painting
+from .rank import Ranker
 from .result import Result, record_of
 from .sampling import SHARED, Canvas, Sample
 from .windows import Mask, Window, canvas_of, edited_place, native_side, pasted, windows_of
@@ -113,7 +114,7 @@ class Task:
         model: Model,
         images: Sequence[Photo],
         edits: Sequence[Sequence[Edited]],
-        ranker: str,
+        ranker: Ranker | None,
         notes: Sequence[str],
     ) -> Result:
         """What came of it: each candidate's picture and record. `edits` are those of each pass."""
@@ -128,8 +129,8 @@ class Task:
             if self.photo is not None:
                 own["changed_pixels"] = int((image.pixels != self.photo.pixels).any(-1).sum())
                 own["inversion_psnr"] = edits[-1][k].inversion_psnr if edits else None
-            if scores[k] is not None:
-                own |= {"score": scores[k], "ranker": ranker}
+            if ranker and scores[k] is not None:
+                own |= {"score": scores[k], "ranker": ranker.name}
             settings.append(record_of(model, self.job, self.seeds[k], image, **found, **own))
         notes = [note for note in images[0].warnings if note not in self.warnings]
         return Result(tuple(images), self.seeds, scores, tuple(settings), (*self.warnings, *notes), self.attention())
@@ -189,6 +190,8 @@ def edition(
                 choose = "" if known else ", all of the prompt; name the thing with --words (words=)"
                 warnings.append(f"The words are {said!r}{choose}.")
         warnings += surprises(job, regions, job.words)
+    elif job.method:
+        regions = [Region(place.astype(np.float32), ())]
     windows = windows_of([place], regions, job, model)
     size = (picture.size[1], picture.size[0])
     return Task(

@@ -179,7 +179,9 @@ def edited_layout(job: EditJob, photo: Photo) -> Places:
             "that size, or --mask-fit resize."
         )
     regions = tuple(replace(region, mask=fitted(region.tensor().numpy(), size)) for region in layout.regions)
-    mask = np.max([region.mask for region in regions], axis=0)
+    union = np.max([region.mask for region in regions], axis=0)
+    # a drawn shape's edge is no wish for half a change; a thin stroke may be nothing but edge
+    mask = union if job.mask_read == "opacity" else union >= min(0.5, float(union.max()))
     return Places(job.prompt or layout.prompt, mask, regions, notes=layout.warnings)
 
 

@@ -23,7 +23,7 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 
 from .. import __version__
-from ..editing.job import JOBS, EditJob, Job, Setup, checked
+from ..editing.job import JOBS, EditJob, GenerateJob, Job, Setup, checked
 from ..errors import InlayError, PhotoError, UsageError
 from ..photos.mask_files import load_mask
 from ..photos.photo import Photo
@@ -329,7 +329,7 @@ class Server:
         if isinstance(job, EditJob):
             words = job.words or ("",) * len(job.mask)
             return [{"mask": Path(mask).stem, "words": said} for mask, said in zip(job.mask, words, strict=True)]
-        if job.layout is None:
+        if not isinstance(job, GenerateJob) or job.layout is None:
             return []
         regions = json.loads((self.history.masks / Path(job.layout).name).read_text("utf-8"))["regions"]
         return [{"mask": Path(one["mask"]).stem, "words": one["words"]} for one in regions]

@@ -85,6 +85,8 @@ def test_removal_changes_the_place_alone_and_needs_one(editor, photo):
     changed = (result.images[0].pixels != photo).any(-1)
     assert changed[mask].any()
     assert not changed[~mask].any()
-    assert result.settings[0].job.action == "remove"
+    assert (result.settings[0].job.action, result.settings[0].job.method[0].name) == ("remove", "removal")
+    several = editor.remove(photo, mask, steps=2, num_images=2, feather=0)
+    assert all(0 <= score <= 1 for score in several.scores)
     with pytest.raises(UsageError, match="empty"):
         editor.remove(photo, np.zeros_like(mask))

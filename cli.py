@@ -36,7 +36,7 @@ from .editing.job import (
     says,
 )
 from .errors import InlayError, ModelError, OutOfMemoryError, UsageError
-from .evaluation.job import EditEvaluation, Evaluation, GenerateEvaluation
+from .evaluation.job import EditEvaluation, Evaluation, GenerateEvaluation, RemoveEvaluation
 
 OPTIONS: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None, "pretty_exceptions_enable": False}
 OPTIONS |= {"context_settings": {"help_option_names": ["-h", "--help"]}}
@@ -378,6 +378,13 @@ def evaluate_generate(**options: Any) -> None:
 def evaluate_edit(**options: Any) -> None:
     """Edit every scene's picture with each method, and score it."""
     measure(EditEvaluation, options)
+
+
+@evaluation.command("remove")
+@takes(RemoveEvaluation, Setup, Reporting, Saying)
+def evaluate_remove(**options: Any) -> None:
+    """Take a thing out of every scene's picture with each method, and compare with what is behind it."""
+    measure(RemoveEvaluation, options)
 
 
 def measure(kind: type[Evaluation], options: dict[str, Any]) -> None:

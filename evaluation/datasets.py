@@ -2,7 +2,8 @@
 
 A dataset is a folder with `instances*.json` and `captions*.json` (at its top or in `annotations/`) and its pictures in
 `images/`, or in a folder named as the annotation file is (`instances_val2017.json` → `val2017/`). COCO-Stuff's
-`stuff*.json` beside them adds its classes. Annotations may mix polygons, uncompressed and compressed RLE.
+`stuff*.json` beside them adds its classes. Annotations may mix polygons, uncompressed and compressed RLE. Beside the
+pictures' folder, `without/ID.png` shows what is behind the instance whose annotation has that id.
 """
 
 import json
@@ -36,6 +37,8 @@ class Segment:
     category: str
     rle: Rle
     crowd: bool = False
+    behind: Path | None = None
+    """A picture of what stands behind it, where the dataset has one: transparent where the whole picture shows it."""
 
     @property
     def mask(self) -> Bool[np.ndarray, "h w"]:
@@ -62,6 +65,8 @@ class Picture:
     captions: tuple[str, ...]
     instances: tuple[Segment, ...]
     stuff: tuple[Segment, ...]
+    ground: str = ""
+    """What everything stands on, in a word."""
 
 
 @dataclass(frozen=True)
@@ -99,8 +104,9 @@ def open_dataset(path: str | Path) -> Dataset:
                     image["id"],
                     folder / image["file_name"],
                     tuple(found["caption"] for found in captions_by_picture[image["id"]]),
-                    tuple(_segment(found, image, names) for found in things_by_picture[image["id"]]),
-                    tuple(_segment(found, image, names) for found in stuff_by_picture[image["id"]]),
+                    tuple(_segment(found, image, names, folder) for found in things_by_picture[image["id"]]),
+                    tuple(_segment(found, image, names, folder) for found in stuff_by_picture[image["id"]]),
+                    image.get("ground", ""),
                 )
             )
         except _NoMaskError as error:
@@ -117,13 +123,19 @@ class _NoMaskError(Exception):
     """An annotation that says where something is without a usable mask."""
 
 
-def _segment(annotation: Json, image: Json, names: Mapping[int, str]) -> Segment:
+def _segment(annotation: Json, image: Json, names: Mapping[int, str], folder: Path) -> Segment:
     if annotation.get("category_id") not in names:
         raise _NoMaskError("an instance of an unknown category")
     if not annotation.get("segmentation"):
         raise _NoMaskError("an instance without a mask")
     rle = _rle(annotation["segmentation"], image["height"], image["width"])
-    segment = Segment(names[annotation["category_id"]], rle, bool(annotation.get("iscrowd")))
+    behind = folder.with_name("without") / f"{annotation.get('id')}.png"
+    segment = Segment(
+        names[annotation["category_id"]],
+        rle,
+        bool(annotation.get("iscrowd")),
+        behind if behind.is_file() else None,
+    )
     if not segment.share:
         raise _NoMaskError("an instance with an empty mask")
     return segment

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from ..editing.job import LARGEST_SEED, Frozen, Shell, parse_pairs, parse_size, says
+from ..editing.job import LARGEST_SEED, Fill, Frozen, Shell, parse_pairs, parse_size, says
 from ..errors import UsageError
 from ..guidance.written import between_commas
 
 CLIP = "openai/clip-vit-base-patch32"
+FILLINGS = ("blur", "neutral", "smooth", "border")
+"""Ways to fill a hole that are systems of their own where things are removed."""
 REAL = "real"
 """The name of the dataset's own images among the systems of a table."""
 
@@ -22,7 +24,7 @@ def parse_methods(value: Any) -> Any:
     from ..guidance.methods import METHODS
 
     texts = [value] if isinstance(value, str) else value
-    return tuple(method for text in texts for method in between_commas(text, set(METHODS)))
+    return tuple(method for text in texts for method in between_commas(text, {*METHODS, *FILLINGS, "ground"}))
 
 
 def parse_seeds(value: Any) -> Any:
@@ -77,10 +79,6 @@ class Evaluation(Frozen):
     ] = None
     images: Folders = {}  # noqa: RUF012, pydantic copies it
     judge: Annotated[str, says("judge, guide, a transformers model, or a folder of label maps.")] = "judge"
-    features: Annotated[
-        str, says("Network of the Frechet distance: judge, inception, clip, or a CLIP model by id or folder.")
-    ] = "judge"
-    clip: Annotated[str, says("CLIP model of the CLIP score, left out where it is not at hand.")] = CLIP
     limit: Annotated[
         int | None, says("How many scenes at most, chosen at random, always the same ones first.", ge=1)
     ] = None
@@ -98,7 +96,16 @@ class Evaluation(Frozen):
     model: Annotated[str, says("As for edit and generate."), Shell("-m", "MODEL")] = "toybox"
 
 
-class GenerateEvaluation(Evaluation):
+class TableEvaluation(Evaluation):
+    """What the papers' tables measure beside where things are."""
+
+    features: Annotated[
+        str, says("Network of the Frechet distance: judge, inception, clip, or a CLIP model by id or folder.")
+    ] = "judge"
+    clip: Annotated[str, says("CLIP model of the CLIP score, left out where it is not at hand.")] = CLIP
+
+
+class GenerateEvaluation(TableEvaluation):
     """Generate every scene's layout with each method, and score it."""
 
     action: Literal["generate"] = "generate"
@@ -113,7 +120,7 @@ class GenerateEvaluation(Evaluation):
     ] = None
 
 
-class EditEvaluation(Evaluation):
+class EditEvaluation(TableEvaluation):
     """Edit every scene's picture with each method, and score it."""
 
     action: Literal["edit"] = "edit"
@@ -122,8 +129,29 @@ class EditEvaluation(Evaluation):
     ] = "same"
 
 
-EVALUATIONS: dict[str, type[GenerateEvaluation] | type[EditEvaluation]] = {
+class RemoveEvaluation(Evaluation):
+    """Take a thing out of every scene's picture, and compare with what is behind it."""
+
+    action: Literal["remove"] = "remove"
+    protocol: ClassVar[str] = "remove"
+    methods: Annotated[
+        tuple[str, ...],
+        says(
+            "Methods between commas, as for --method; ground+METHOD says the ground's words in the prompt; "
+            "blur, neutral, smooth and border are no more than that filling."
+        ),
+        BeforeValidator(parse_methods),
+        AfterValidator(once),
+        Shell(metavar="METHODS", default="smooth,plain,ground+plain,removal"),
+    ] = ("smooth", "plain", "ground+plain", "removal")
+    steps: Annotated[int, says("Denoising steps.", ge=1, le=1000)] = 50
+    strength: Annotated[float, says("Above 0, to 1: how much is painted anew.", gt=0, le=1)] = 0.8
+    fill: Fill = "smooth"
+
+
+EVALUATIONS: dict[str, type[Evaluation]] = {
     "generate": GenerateEvaluation,
     "edit": EditEvaluation,
+    "remove": RemoveEvaluation,
 }
 """The record of each task."""

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -69,6 +70,11 @@ class Maker:
     job: Evaluation
     output: Path
 
+    @staticmethod
+    def understood(method: str) -> object:
+        """What a method's name stands for; UsageError for an unknown one."""
+        return chained(parse(method))
+
     def __call__(self, scene: Scene, seed: int) -> tuple[Path, Cost]:
         file = self.output / "images" / image_name(self.method, seed, scene)
         key = self._key(scene, seed)
@@ -82,28 +88,27 @@ class Maker:
         return file, cost
 
     def _make(self, scene: Scene, seed: int) -> Photo:
-        asked = {"prompt": scene.prompt, "method": self.method, "seed": seed, "steps": self.job.steps}
-        asked["guidance_scale"] = self.job.guidance_scale
+        asked: dict[str, Any] = {"seed": seed, "steps": self.job.steps, "guidance_scale": self.job.guidance_scale}
         if isinstance(self.job, GenerateEvaluation):
             size = canvas(scene, self.job.size or self.editor.model.native_size, self.editor.model.grid)
             masks = on_grid(torch.from_numpy(np.stack(scene.masks)).float(), size).clamp(0, 1)
             words = [placement.words for placement in scene.placements]
             regions = [Region(mask, phrase) for mask, phrase in zip(masks, words, strict=True)]
-            return self.editor.run(checked(GenerateJob, size=size, **asked), regions=regions).images[0]
+            drawn = checked(GenerateJob, prompt=scene.prompt, method=self.method, size=size, **asked)
+            return self.editor.run(drawn, regions=regions).images[0]
         (placement,) = scene.placements
-        photo = Photo.open(scene.picture.file)
-        return self.editor.run(checked(EditJob, words=placement.words, **asked), photo, placement.segment.mask).images[
-            0
-        ]
+        photo, mask = Photo.open(scene.picture.file), placement.segment.mask
+        edited = checked(EditJob, prompt=scene.prompt, method=self.method, words=placement.words, **asked)
+        return self.editor.run(edited, photo, mask).images[0]
 
     def _key(self, scene: Scene, seed: int) -> str:
         masks = [hashlib.sha256(mask.tobytes()).hexdigest() for mask in scene.masks]
         words = [placement.words for placement in scene.placements]
         generate = isinstance(self.job, GenerateEvaluation)
         photo = None if generate else hashlib.sha256(scene.picture.file.read_bytes()).hexdigest()
-        model, guidance = self.editor.model, chained(parse(self.method))
-        settings = self.job.model_dump(include={"action", "steps", "guidance_scale", "size"})
-        made_by = [version("inlay"), model.fingerprint, model.defaults, repr(guidance), settings, seed]
+        settings = self.job.model_dump(include={"action", "steps", "guidance_scale", "size", "strength", "fill"})
+        model, method = self.editor.model, repr(self.understood(self.method))
+        made_by = [version("inlay"), model.fingerprint, model.defaults, method, settings, seed]
         return hashlib.sha256(json.dumps([*made_by, scene.prompt, words, masks, photo]).encode()).hexdigest()
 
 

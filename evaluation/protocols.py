@@ -8,6 +8,7 @@
 - `same`, `other`: edits as in MAG Table 4: the mask of one instance, and the prompt names its class, or another one.
   The instance is the only one of its class (others, which an edit leaves there, would count as its spill) and covers
   at least 1 % of the picture; the paper says neither.
+- `remove`: one instance of each picture of which the dataset knows what is behind it; the prompt is its ground.
 
 Captions, segments and classes are chosen with a generator per picture, so that the choice for a picture does not depend
 on which others are there.
@@ -48,6 +49,11 @@ class Scene:
     @property
     def name(self) -> str:
         return self.picture.file.stem
+
+    @property
+    def categories(self) -> set[str]:
+        """The classes asked for, in lower case."""
+        return {placement.segment.category.lower() for placement in self.placements}
 
     @property
     def masks(self) -> list[Bool[np.ndarray, "h w"]]:
@@ -206,15 +212,22 @@ def _other(picture: Picture, dataset: Dataset, rng: np.random.Generator) -> Scen
     return _edit(picture, things[rng.integers(len(things))], instance)
 
 
-GENERATE_PROTOCOLS: Mapping[str, Callable[[Picture, Dataset, np.random.Generator], Scene]] = {
+def _remove(picture: Picture, dataset: Dataset, rng: np.random.Generator) -> Scene:
+    known = [instance for instance in picture.instances if instance.behind]
+    if not known:
+        raise _UnsuitedError("no instance that is known to hide something")
+    instance = known[rng.integers(len(known))]
+    ground = "a photo" if picture.ground == "photo" else picture.ground
+    return Scene(picture, ground, (Placement(instance.category, instance),))
+
+
+PROTOCOLS: Mapping[str, Callable[[Picture, Dataset, np.random.Generator], Scene]] = {
     "all": _every_instance,
     "mag": _mag,
     "zest-all": _zest_all,
     "zest-filtered": _zest_filtered,
     "zest-few": _zest_few,
-}
-EDIT_PROTOCOLS: Mapping[str, Callable[[Picture, Dataset, np.random.Generator], Scene]] = {
     "same": _same,
     "other": _other,
+    "remove": _remove,
 }
-PROTOCOLS = {**GENERATE_PROTOCOLS, **EDIT_PROTOCOLS}

@@ -52,10 +52,6 @@ class Scorer:
     lpips: Lpips | None = None
     edit: bool = False
 
-    def knows(self, scene: Scene) -> bool:
-        """Whether the segmenter's vocabulary has every class of the scene."""
-        return all(placement.segment.category.lower() in self.segmenter.classes for placement in scene.placements)
-
     def __call__(self, scene: Scene, seed: int, image: UInt8[np.ndarray, "h w 3"], file: str) -> Score:
         """Score an image, named `file` where label maps are looked up; of an edit, its background too."""
         labels = self.segmenter.label(image, file)

@@ -1,0 +1,218 @@
+"""How well things are taken out of pictures, where what is behind them is known.
+
+Inside the thing's mask the result is compared with the truth, and the judge says whether it still finds the thing
+there. Every system is given the same mask, grown as `inlay remove` grows it. Beside the systems stand the untouched
+`photo` and the `truth`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import UInt8
+from skimage.metrics import structural_similarity
+
+from ..editing.editor import Editor
+from ..editing.fill import filled
+from ..editing.job import RemoveJob, Setup, checked
+from ..errors import PhotoError, UsageError
+from ..guidance.methods import chained
+from ..guidance.written import parse
+from ..jobs.select import default_growth
+from ..photos.photo import Photo
+from ..photos.save import write_file
+from ..segmentation.masks import grow
+from .estimates import Estimate, estimate
+from .job import FILLINGS, RemoveEvaluation
+from .making import Maker
+from .pictures import save_sheets
+from .protocols import Scene
+from .report import Columns, bounded, difference_matrix, ending, heading, markdown_rows, number, write_results
+from .scoring import FOUND, classes_found
+from .segmenters import Segmenter
+from .systems import Difference, System, collect, differences, refuse_nothing
+from .trial import prepare
+
+PHOTO, TRUTH = "photo", "truth"
+ROUNDING = 1 / 12
+"""The mean square of what rounding to whole grey levels takes away: an exact copy has 58.9 dB."""
+
+
+@dataclass(frozen=True)
+class RemovalScore:
+    """Inside the thing's mask: `psnr` in dB and `ssim` against the truth, and the share that the judge still takes for
+    the thing."""
+
+    scene: str
+    seed: int
+    psnr: float
+    ssim: float
+    seen: float
+
+    @property
+    def gone(self) -> float:
+        """1 where the judge sees so little of the thing that it does not count as found, else 0."""
+        return float(self.seen < FOUND)
+
+
+@dataclass(frozen=True)
+class RemovalRow:
+    """A system's line of the table; each estimate is over scenes."""
+
+    method: str
+    images: int
+    psnr: Estimate
+    ssim: Estimate
+    gone: Estimate
+    seconds: float | None
+    unet_calls: float | None
+
+
+@dataclass(frozen=True)
+class RemovalTable:
+    """What an evaluation of removal found; see `summary.Table`."""
+
+    facts: Mapping[str, Any]
+    rows: Sequence[RemovalRow]
+    psnr: Sequence[Difference]
+    gone: Sequence[Difference]
+    failures: Mapping[str, Mapping[str, str]]
+
+
+class Remover(Maker):
+    """A filling, or a method of removal, which `ground+METHOD` tells the ground's words."""
+
+    @staticmethod
+    def understood(method: str) -> object:
+        if method in FILLINGS:
+            return method
+        named, rest = with_ground(method)
+        return named, chained(parse(rest))
+
+    def _make(self, scene: Scene, seed: int) -> Photo:
+        assert isinstance(self.job, RemoveEvaluation)
+        (mask,) = scene.masks
+        photo, mask = Photo.open(scene.picture.file), grow(mask, default_growth(mask))
+        if self.method in FILLINGS:
+            return photo.with_patch(filled(photo.pixels, mask, self.method), mask)
+        named, method = with_ground(self.method)
+        if named and not scene.prompt:
+            raise UsageError(f"The dataset does not say what {scene.name} stands on; leave out `ground`.")
+        settings = self.job.model_dump(include={"steps", "guidance_scale", "strength", "fill"})
+        job = checked(RemoveJob, prompt=scene.prompt if named else "", method=method, seed=seed, **settings)
+        return self.editor.run(job, photo, mask).images[0]
+
+
+def with_ground(method: str) -> tuple[bool, str]:
+    """Whether a method is told the ground's words, and the method without that."""
+    parts = method.split("+")
+    return "ground" in parts, "+".join(part for part in parts if part != "ground") or "plain"
+
+
+def measure_removal(
+    job: RemoveEvaluation, output: Path, setup: Setup, editor: Editor | None, progress: bool
+) -> RemovalTable:
+    """See `inlay.evaluation.run.measure`."""
+    trial = prepare(job, Remover, [PHOTO, TRUTH], output, setup, editor)
+
+    def truth(scene: Scene, seed: int) -> tuple[Path, None]:
+        file = output / "images" / TRUTH / f"{scene.name}.png"
+        Photo.from_image(behind(scene)).save(file, overwrite=True)
+        return file, None
+
+    def score(scene: Scene, seed: int, image: UInt8[np.ndarray, "h w 3"], file: str) -> RemovalScore:
+        return removal_score(scene, seed, image, trial.judge, file)
+
+    sources = {PHOTO: lambda scene, seed: (scene.picture.file, None), TRUTH: truth, **trial.sources}
+    systems = collect(sources, trial.scenes, job.seeds, score, progress)
+    table = tabulate(trial.facts, systems)
+    images = [{"method": name, **asdict(image.score)} for name, system in systems.items() for image in system.made]
+    write_results({**asdict(table), "images": images}, output)
+    save_sheets(systems, trial.scenes, output / "sheets")
+    write_file(output / "report.md", markdown(table).encode())
+    refuse_nothing({name: systems[name] for name in trial.sources})
+    return table
+
+
+def behind(scene: Scene) -> UInt8[np.ndarray, "h w 3"]:
+    """The scene's picture without its thing."""
+    (placement,) = scene.placements
+    assert placement.segment.behind is not None
+    photo, known = Photo.open(scene.picture.file), Photo.open(placement.segment.behind)
+    if photo.size != known.size:
+        raise PhotoError(f"{known.path} is {known.size} pixels and its picture {photo.size}; make them alike.")
+    return known.pixels if known.alpha is None else np.where(known.alpha[..., None] > 0, known.pixels, photo.pixels)
+
+
+def removal_score(
+    scene: Scene, seed: int, image: UInt8[np.ndarray, "h w 3"], judge: Segmenter, file: str
+) -> RemovalScore:
+    """Compare an image with the scene's truth; `file` is its name where label maps are looked up."""
+    truth, ((category, mask),) = behind(scene), scene.class_masks().items()
+    if image.shape != truth.shape:
+        raise UsageError(f"{file} has the shape {image.shape} and its scene {truth.shape}; bring it to that size.")
+    error = np.mean((image[mask].astype(float) - truth[mask]) ** 2)
+    window = min(7, *((side - 1) // 2 * 2 + 1 for side in mask.shape))
+    similarity = structural_similarity(truth, image, channel_axis=-1, win_size=window, full=True)[1]
+    seen = classes_found(judge.label(image, file), {category: mask}, judge.classes)[category]
+    return RemovalScore(
+        scene.name,
+        seed,
+        psnr=float(10 * np.log10(255**2 / max(error, ROUNDING))),
+        ssim=float(similarity.mean(axis=-1)[mask].mean()),
+        seen=float(seen[mask].mean()),
+    )
+
+
+def tabulate(facts: Mapping[str, Any], systems: Mapping[str, System[RemovalScore]]) -> RemovalTable:
+    """A row for each system that has images."""
+    failures = {name: system.failed for name, system in systems.items() if system.failed}
+    systems = {name: system for name, system in systems.items() if system.made}
+    rows = [
+        RemovalRow(
+            name,
+            len(system.made),
+            *(estimate(list(system.over_scenes(value).values())) for value in (_psnr, lambda one: one.ssim, _gone)),
+            system.cost(lambda cost: cost.seconds),
+            system.cost(lambda cost: cost.unet_calls),
+        )
+        for name, system in systems.items()
+    ]
+    return RemovalTable(facts, rows, differences(systems, _psnr), differences(systems, _gone), failures)
+
+
+def _psnr(score: RemovalScore) -> float:
+    return score.psnr
+
+
+def _gone(score: RemovalScore) -> float:
+    return score.gone
+
+
+COLUMNS: Columns[RemovalRow] = {
+    "images": lambda row: str(row.images),
+    "PSNR inside (dB)": lambda row: bounded(row.psnr, 2),
+    "SSIM inside": lambda row: bounded(row.ssim, 3),
+    "gone": lambda row: bounded(row.gone, 3),
+    "seconds": lambda row: number(row.seconds, 2),
+    "UNet evaluations": lambda row: number(row.unet_calls, 1),
+}
+
+
+def markdown(table: RemovalTable) -> str:
+    """The table as a Markdown page."""
+    parts = [
+        heading(table.facts),
+        markdown_rows(table.rows, COLUMNS),
+        "PSNR and SSIM compare with the picture without the thing, inside the thing's mask; an exact copy has 58.9 dB. "
+        f"Gone: the share of images in which the judge takes less than {FOUND:.0%} of that mask for the thing. In "
+        "brackets the 95 % bootstrap interval over scenes.",
+        difference_matrix("PSNR", table.rows, table.psnr),
+        difference_matrix("what is gone", table.rows, table.gone),
+        *ending(table.failures),
+    ]
+    return "\n\n".join(parts) + "\n"

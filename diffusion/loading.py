@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -131,17 +130,3 @@ def load_file(path: Path, dtype: torch.dtype, config: Path | None, offline: bool
 def listed(names: list[str]) -> str:
     """The first of some names, and how many more there are."""
     return names[0] if len(names) == 1 else f"{names[0]} and {len(names) - 1} more"
-
-
-def fingerprint(path: Path) -> str:
-    """16 hex digits that tell weights apart: SHA-256 over each file's size, first and last 64 KiB."""
-    digest = hashlib.sha256()
-    files = [path] if path.is_file() else sorted(path.rglob("*.safetensors")) + sorted(path.rglob("*.bin"))
-    for file in files:
-        size = file.stat().st_size
-        digest.update(f"{file.relative_to(path.parent)} {size}".encode())
-        with file.open("rb") as stream:
-            digest.update(stream.read(1 << 16))
-            stream.seek(max(0, size - (1 << 16)))
-            digest.update(stream.read())
-    return digest.hexdigest()[:16]

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from ..errors import ModelError
 from ..weights.device import pick_device, pick_dtype
-from ..weights.diffusion import Belongings, belongings, locate
+from ..weights.diffusion import Belongings, belongings, fingerprint, locate
 from .attention import Layer, install
-from .loading import SUPPORTED, fingerprint, load_file, load_folder
+from .loading import SUPPORTED, load_file, load_folder
 from .numeric import finite
 from .text import Prompts
 

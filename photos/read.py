@@ -11,7 +11,7 @@ from warnings import catch_warnings, simplefilter
 from ..errors import InlayError, PhotoError, UsageError
 from . import MAX_PIXELS
 from .decode import from_pillow
-from .metadata import settings_of
+from .metadata import orientation_of, settings_of
 from .raster import Raster
 
 if TYPE_CHECKING:
@@ -33,17 +33,31 @@ def read(path: str | PathLike[str], *, frame: int | None = None, max_pixels: int
     needed.
     """
     with opened(path, max_pixels) as (image, file):
-        with _unlimited():
-            # A phone's MPO is a JPEG with its depth or gain map behind it: the first picture is the photo.
-            frames = getattr(image, "n_frames", 1)
-            if frame is None and frames > 1 and image.format not in ("MPO", "HEIF"):
-                raise UsageError(f"{path} holds {frames} pictures: choose one with --frame N, 0 to {frames - 1}")
-            if frame is not None and not 0 <= frame < frames:
-                raise UsageError(f"{path} has no frame {frame}: it holds {frames}, counted from 0")
-            if frame is not None and frames > 1:
-                image.seek(frame)
-                _refuse_bomb(image, path, max_pixels)
+        _turn_to(image, path, frame, max_pixels)
         return from_pillow(image, str(path), file, frame or 0)
+
+
+def size_of(path: str | PathLike[str], *, frame: int | None = None, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
+    """Width and height of the picture that `read` would give, from the header alone. Raises as `read` does, but for
+    what only decoding finds."""
+    with opened(path, max_pixels) as (image, _):
+        _turn_to(image, path, frame, max_pixels)
+        width, height = image.size
+        return (height, width) if orientation_of(image) > 4 else (width, height)
+
+
+def _turn_to(image: "Image", path: str | PathLike[str], frame: int | None, max_pixels: int) -> None:
+    """Choose one of several pictures in a file."""
+    with _unlimited():
+        # A phone's MPO is a JPEG with its depth or gain map behind it: the first picture is the photo.
+        frames = getattr(image, "n_frames", 1)
+        if frame is None and frames > 1 and image.format not in ("MPO", "HEIF"):
+            raise UsageError(f"{path} holds {frames} pictures: choose one with --frame N, 0 to {frames - 1}")
+        if frame is not None and not 0 <= frame < frames:
+            raise UsageError(f"{path} has no frame {frame}: it holds {frames}, counted from 0")
+        if frame is not None and frames > 1:
+            image.seek(frame)
+            _refuse_bomb(image, path, max_pixels)
 
 
 def read_settings(path: str | PathLike[str], *, max_pixels: int = MAX_PIXELS) -> dict[str, Any] | None:

@@ -1,6 +1,7 @@
 """Write files: whole or not at all, and only where nothing is lost."""
 
 import os
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -71,3 +72,8 @@ def write_file(path: Path, content: bytes) -> None:
         if isinstance(error, OSError):
             raise PhotoError(f"{path} cannot be written: {error.strerror}") from error
         raise
+
+
+def leftovers(folder: Path) -> list[Path]:
+    """Files in `folder` that `write_file` had begun when its process was killed."""
+    return [path for path in folder.glob(".*.part") if re.fullmatch(r"\.[0-9a-f]{32}\.part", path.name)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -38,6 +39,20 @@ def locate(name: str, offline: bool = False, allow_pickle: bool = False, half: b
             f"There is no model at {name}; give a folder, a .safetensors file, a hub id like owner/name, or toybox."
         )
     return fetch(name, offline=offline, allow_pickle=allow_pickle, half=half, index=True)
+
+
+def fingerprint(path: Path) -> str:
+    """16 hex digits that tell weights apart: SHA-256 over each file's size, first and last 64 KiB."""
+    digest = hashlib.sha256()
+    files = [path] if path.is_file() else sorted(path.rglob("*.safetensors")) + sorted(path.rglob("*.bin"))
+    for file in files:
+        size = file.stat().st_size
+        digest.update(f"{file.relative_to(path.parent)} {size}".encode())
+        with file.open("rb") as stream:
+            digest.update(stream.read(1 << 16))
+            stream.seek(max(0, size - (1 << 16)))
+            digest.update(stream.read())
+    return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True)

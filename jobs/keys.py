@@ -1,0 +1,47 @@
+"""What decides how a row's picture comes out, as one hash: the job, the bytes that it reads, and the weights."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from ..editing.job import EditJob, GenerateJob
+from ..errors import PhotoError
+
+NAMES = {"photo", "mask", "layout", "model"}
+"""Fields that name what is hashed by its content."""
+
+
+def key_of(job: EditJob | GenerateJob, weights: str) -> str:
+    """A hash of the job, the bytes of photo, masks and layout, and the weights' fingerprint. Where they lie and what
+    they are called does not count.
+
+    Raises:
+        PhotoError: a file cannot be read.
+    """
+    names = [*([job.photo, *job.mask] if isinstance(job, EditJob) and job.photo else []), *layout_files(job.layout)]
+    settings = job.model_dump(mode="json", exclude_defaults=True, exclude=NAMES)
+    counts = len(getattr(job, "mask", ())), job.layout is not None
+    digest = hashlib.sha256(json.dumps([job.action, settings, weights, counts], sort_keys=True).encode())
+    for name in names:
+        try:
+            with open(name, "rb") as file:
+                digest.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as error:
+            raise PhotoError(f"{name} cannot be read: {error.strerror}.") from error
+    return digest.hexdigest()
+
+
+def layout_files(layout: str | None) -> list[Path]:
+    """A layout's file, and the mask files that it names."""
+    if layout is None:
+        return []
+    path = Path(layout)
+    if path.suffix.lower() != ".json":
+        return [path]
+    try:
+        regions = json.loads(path.read_text("utf-8-sig"))["regions"]
+        return [path, *(path.parent / region["mask"] for region in regions if region.get("mask"))]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
+        return [path]  # reading the layout itself says what is wrong with it

@@ -1,0 +1,195 @@
+"""The rows of a batch as people bring them: JSONL, CSV, Parquet, standard input, or photos in folders.
+
+A row holds options by their names, and `id`, `output` and `action` if it likes; what a row leaves out, the batch's own
+options say. Nothing is checked here but that a row is a row.
+"""
+
+from __future__ import annotations
+
+import csv
+import glob
+import io
+import json
+import sys
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import PhotoError, UsageError, extra
+
+TABLES = {".jsonl": "JSONL", ".ndjson": "JSONL", ".csv": "CSV", ".tsv": "CSV", ".parquet": "Parquet"}
+PHOTOS = {
+    *(".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".bmp", ".avif"),
+    *(".jp2", ".ppm", ".tga", ".heic", ".heif"),
+}
+MASKS = (".png", ".tif", ".tiff", ".json", ".webp", ".bmp", ".gif", ".jpg", ".jpeg")
+"""Endings of masks, the exact formats first."""
+
+
+@dataclass(frozen=True)
+class Stated:
+    """A row as its source states it."""
+
+    fields: Mapping[str, Any]
+    where: str
+    """Source and line, for messages."""
+    folder: Path
+    """Where relative paths start."""
+    wrong: str = ""
+    """Why it is no row."""
+
+
+def read_rows(sources: Iterable[str | Path | Mapping[str, Any]], output: Path, masks: Path | None) -> Iterator[Stated]:
+    """The rows of all sources, in their order.
+
+    Args:
+        sources: manifests, photos, folders, patterns such as `photos/**/*.jpg`, `-` for standard input; or rows.
+        output: this folder is never taken for a source of photos.
+        masks: a folder of masks that bear the names of photos, for photos that no manifest names.
+
+    Raises:
+        UsageError: a source that is not there, or a table that cannot be read as one.
+    """
+    for number, source in enumerate(sources, start=1):
+        if isinstance(source, Mapping):
+            yield Stated(source, f"row {number}", Path.cwd())
+        elif str(source) == "-":
+            yield from _piped(sys.stdin.buffer.read())
+        elif Path(source).suffix.lower() in TABLES:
+            yield from read_table(Path(source))
+        else:
+            yield from _photos(str(source), output, masks)
+
+
+def read_table(path: Path) -> Iterator[Stated]:
+    """The rows of a manifest, whose relative paths start at its folder."""
+    kind, folder = TABLES[path.suffix.lower()], path.absolute().parent
+    if kind == "Parquet":
+        yield from _parquet(path, folder)
+        return
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"The manifest {path} cannot be read: {error.strerror}.") from error
+    yield from _jsonl(content, str(path), folder) if kind == "JSONL" else _csv(content, str(path), folder)
+
+
+def _piped(content: bytes) -> Iterator[Stated]:
+    read = _jsonl if content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") else _csv
+    yield from read(content, "standard input", Path.cwd())
+
+
+def _jsonl(content: bytes, name: str, folder: Path) -> Iterator[Stated]:
+    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
+        if not line.strip():
+            continue
+        where = f"{name}:{number}"
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            row = None
+        if isinstance(row, dict):
+            yield Stated({key: value for key, value in row.items() if value is not None}, where, folder)
+        else:
+            text = line.decode("utf-8", "backslashreplace")
+            wrong = 'is no row; write an object on one line, {"photo": "a.jpg", "prompt": "a fox"}'
+            yield Stated({"row": text}, where, folder, f"The line {where} {wrong}.")
+
+
+def _csv(content: bytes, name: str, folder: Path) -> Iterator[Stated]:
+    """Cells that are empty say nothing; a cell that begins like JSON's lists and objects is one, if it can be."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UsageError(f"The manifest {name} is not text in UTF-8; save it as CSV in UTF-8.") from error
+    first = text.partition("\n")[0]
+    table = csv.DictReader(
+        io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), restkey="", strict=True
+    )
+    try:
+        names = [column.strip() for column in table.fieldnames or ()]
+        if repeated := {column for column in names if column and names.count(column) > 1}:
+            raise UsageError(f"The manifest {name} has the column {min(repeated)} more than once.")
+        table.fieldnames = names
+        for row in table:
+            where = f"{name}:{table.line_num}"
+            wrong = f"The line {where} has more cells than there are columns; put a text with commas in quotes."
+            surplus = any(row.pop("", None) or ())
+            yield Stated(
+                {column: _cell(cell) for column, cell in row.items() if cell}, where, folder, wrong if surplus else ""
+            )
+    except csv.Error as error:
+        raise UsageError(f"The manifest {name} is no CSV from line {table.line_num + 1} on: {error}.") from error
+
+
+def _cell(text: str) -> Any:
+    if text[:1] in ("[", "{"):
+        try:
+            return json.loads(text)
+        except (ValueError, RecursionError):
+            pass
+    return text
+
+
+def _parquet(path: Path, folder: Path) -> Iterator[Stated]:
+    with extra("parquet"):
+        import pyarrow
+        from pyarrow import parquet
+    try:
+        with parquet.ParquetFile(path) as table:
+            rows = (row for batch in table.iter_batches() for row in batch.to_pylist())
+            for number, row in enumerate(rows, start=1):
+                given = {name: value for name, value in row.items() if value not in (None, "")}
+                yield Stated(given, f"{path}:{number}", folder)
+    except OSError as error:
+        raise UsageError(f"The manifest {path} cannot be read: {error.strerror or error}.") from error
+    except pyarrow.ArrowException as error:
+        raise UsageError(f"The manifest {path} is no Parquet: {str(error).splitlines()[0]}.") from error
+
+
+def _photos(source: str, output: Path, masks: Path | None) -> Iterator[Stated]:
+    """A photo, those of a folder and its subfolders, or those that a pattern means; the `id` is the path from there."""
+    path = Path(source)
+    if path.is_dir():
+        base, found = path, sorted(file for file in path.rglob("*") if file.suffix.lower() in PHOTOS)
+    elif path.is_file():
+        base, found = path.parent, [path]
+    elif glob.has_magic(source):
+        base = Path(*_before_magic(path.parts))
+        found = sorted(Path(name) for name in glob.glob(source, recursive=True) if Path(name).suffix.lower() in PHOTOS)
+    else:
+        raise UsageError(f"There is no {source}; name a manifest, a photo, a folder or a pattern in quotes.")
+    left_out = [one.resolve() for one in (output, masks) if one and one.resolve() != base.resolve()]
+    for photo in found:
+        inside = photo.relative_to(base)
+        hidden = photo.name.startswith(".")
+        if hidden or not photo.is_file() or any(photo.resolve().is_relative_to(one) for one in left_out):
+            continue
+        fields, wrong = {"photo": str(photo.absolute()), "id": inside.as_posix()}, ""
+        if masks:
+            try:
+                fields["mask"] = str(_mask_of(inside, masks))
+            except PhotoError as error:
+                wrong = str(error)
+        yield Stated(fields, str(photo), base.absolute(), wrong)
+
+
+def _before_magic(parts: tuple[str, ...]) -> list[str]:
+    first = next(number for number, part in enumerate(parts) if glob.has_magic(part))
+    return list(parts[:first])
+
+
+def _mask_of(photo: Path, masks: Path) -> Path:
+    """The mask that bears a photo's name, in the same subfolder of `masks` or in `masks` itself.
+
+    Raises:
+        PhotoError: none, or several.
+    """
+    for folder in dict.fromkeys((masks / photo.parent, masks)):
+        found = [path for path in (folder / f"{photo.stem}{ending}" for ending in MASKS) if path.is_file()]
+        if len(found) > 1:
+            raise PhotoError(f"There are several masks for {photo}: {', '.join(map(str, found))}; leave one.")
+        if found:
+            return found[0].absolute()
+    raise PhotoError(f"There is no mask for {photo} in {masks}; give it {photo.stem}.png.")

@@ -1,0 +1,282 @@
+"""A batch's rows, checked: each is a job with an id and an output of its own, or a sentence that says why not.
+
+Headers alone are read here, so ten thousand photos are checked in seconds, and PyTorch is not imported.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path, PurePosixPath
+from typing import Any, Literal
+
+from ..editing.job import JOBS, POINTERS, EditJob, GenerateJob, Pointing, checked, merged
+from ..errors import InlayError, PhotoError, UsageError
+from ..photos.read import size_of
+from ..photos.save import FORMATS, check_output
+from ..segmentation.pointing import prompts_for
+from .manifest import Stated
+
+FILES = ("photo", "mask", "layout")
+"""Fields that name files."""
+OWN = ("id", "output", "action", "error")
+"""What a row may say beside the options; `error` is what `errors.jsonl` adds, and is not read."""
+REPORT = "report"
+"""The folder in the output folder that the report's pictures take."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: what it asks for, or why it cannot be done."""
+
+    id: str
+    where: str
+    fields: Mapping[str, Any]
+    """As given, under the batch's own options, its files by absolute paths."""
+    job: EditJob | GenerateJob | None = None
+    output: PurePosixPath | None = None
+    """In the output folder."""
+    weights: str = ""
+    """The fingerprint of its model's weights, once that is known."""
+    error: str = ""
+
+    @property
+    def outputs(self) -> tuple[PurePosixPath, ...]:
+        """The pictures of the row, as `Outputs` names them."""
+        if self.output is None or self.job is None:
+            return ()
+        count = self.job.num_images
+        if count == 1:
+            return (self.output,)
+        return tuple(self.output.with_stem(f"{self.output.stem}-{k + 1}") for k in range(count))
+
+    @property
+    def inputs(self) -> tuple[str, ...]:
+        """The files that the row reads, as far as it names them itself."""
+        return tuple(name for key in FILES for name in named(self.fields.get(key)))
+
+    def failed(self, error: object) -> Row:
+        return replace(self, error=sayable(str(error)))
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of a row.
+
+    `state`: done; failed; skipped, done before or put off; planned, in a dry run; stopped, when the disk is full.
+    """
+
+    id: str
+    state: Literal["done", "failed", "skipped", "planned", "stopped"]
+    where: str = ""
+    key: str = ""
+    outputs: Mapping[str, str] = field(default_factory=dict)
+    """Names in the output folder, and their SHA-256."""
+    seconds: float = 0.0
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    error: str = ""
+    notes: tuple[str, ...] = ()
+    number: int = 0
+    """How many rows have ended with this one, of `total`."""
+    total: int = 0
+
+
+def checked_rows(stated: Iterable[Stated], defaults: Mapping[str, Any], output: Path, max_pixels: int) -> list[Row]:
+    """All rows, those that cannot be done with their sentence: fields, ranges, files, sizes, collisions, and outputs
+    that are an input or leave `output`."""
+    own = {key: value for key, value in defaults.items() if value is not None} | absolute(defaults, Path.cwd())
+    rows = [checked_row(one, own, output, max_pixels) for one in stated]
+    return list(apart(rows, output))
+
+
+def checked_row(stated: Stated, defaults: Mapping[str, Any], output: Path, max_pixels: int) -> Row:
+    """A row by itself."""
+    row = Row(sayable(str(stated.fields.get("id", stated.where))), stated.where, dict(stated.fields))
+    if stated.wrong:
+        return row.failed(stated.wrong)
+    try:
+        fields = {str(name).replace("-", "_"): value for name, value in stated.fields.items()}
+        fields |= absolute(fields, stated.folder)
+        kind = kind_of(fields, defaults)
+        id = id_of(stated.fields, stated.where)
+        row = replace(row, id=id)
+        given = {name: value for name, value in fields.items() if name not in OWN}
+        mine = {name: value for name, value in defaults.items() if name in kind.model_fields}
+        asked = {"action": kind.model_fields["action"].default, **merged(mine, given)}
+        row = replace(row, fields=asked)
+        row = replace(row, job=checked(kind, **asked), output=output_of(stated.fields, id, asked.get("photo")))
+        check_files(row, output, max_pixels)
+    except InlayError as error:
+        return row.failed(error)
+    except (OSError, ValueError) as error:  # names that no file can have
+        return row.failed(f"The row {stated.where} names a file that cannot be: {error}.")
+    return row
+
+
+def absolute(fields: Mapping[str, Any], folder: Path) -> dict[str, Any]:
+    """The files that a row names, by absolute paths."""
+    found: dict[str, Any] = {}
+    for name in FILES:
+        value = fields.get(name)
+        if isinstance(value, str | Path):
+            found[name] = str(folder / value)
+        elif isinstance(value, list | tuple) and all(isinstance(one, str | Path) for one in value):
+            found[name] = [str(folder / one) for one in value]
+    return found
+
+
+def named(value: Any) -> tuple[str, ...]:
+    """The names in a field that holds one or several."""
+    several = value if isinstance(value, list | tuple) else (value,)
+    return tuple(one for one in several if isinstance(one, str))
+
+
+def kind_of(fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> type[EditJob] | type[GenerateJob]:
+    """The record of a row's action: what it says, else an edit where there is a photo, else a generation.
+
+    Raises:
+        UsageError: another action.
+    """
+    said = fields.get("action") or defaults.get("action")
+    action = said or ("edit" if fields.get("photo") or defaults.get("photo") else "generate")
+    if not isinstance(action, str) or action not in JOBS:
+        raise UsageError(f"There is no action {action!r}; choose from {', '.join(JOBS)}.")
+    return JOBS[action]
+
+
+def id_of(fields: Mapping[str, Any], where: str) -> str:
+    """A row's `id`, or its photo's path without what leads out of the folder, or its line.
+
+    Raises:
+        UsageError: no text or number, an empty one, or one that cannot be written down.
+    """
+    id = fields.get("id")
+    if id is None:
+        photo = fields.get("photo")
+        steps = Path(photo).parts if isinstance(photo, str) else ()
+        id = "/".join(step for step in steps if step not in (Path(photo or "").anchor, "..", "."))
+        return id or f"row-{where.rpartition(':')[2].removeprefix('row ')}"
+    if isinstance(id, bool) or not isinstance(id, str | int) or not str(id).strip():
+        raise UsageError(f"The id {id!r} is no text; give each row one of its own.")
+    if sayable(str(id)) != str(id) or not str(id).isprintable():
+        raise UsageError(f"The id {id!r} holds signs that cannot be written down; give it another.")
+    return str(id)
+
+
+def output_of(fields: Mapping[str, Any], id: str, photo: Any) -> PurePosixPath:
+    """A row's `output`, or one by its id, in the format of its photo where that can be written.
+
+    Raises:
+        UsageError: no text, or a path that leaves the output folder.
+    """
+    said = fields.get("output")
+    if said is None:
+        ending = PurePosixPath(id).suffix.lower()
+        source = Path(str(photo)).suffix if photo else ""
+        if ending in FORMATS:
+            said = id
+        elif photo and source and id.endswith(source):  # the photo's own name, in a format that is not written
+            said = id.removesuffix(source) + ".png"
+        else:
+            said = id + (source if source.lower() in FORMATS else ".png")
+    if not isinstance(said, str):
+        raise UsageError(f"The output {said!r} is no file name.")
+    path = PurePosixPath(said)
+    if path.is_absolute() or ".." in path.parts or not path.name:
+        raise UsageError(f"The output {said} leaves the output folder; name a file in it.")
+    if path.parts[0] == REPORT:
+        raise UsageError(f"The output {said} lies in the folder {REPORT}, which the report takes; name another.")
+    return path
+
+
+def check_files(row: Row, output: Path, max_pixels: int) -> None:
+    """Refuse what the headers of the files already tell.
+
+    Raises:
+        InlayError: a file that is not there or no picture, points outside the photo, masks of another size, an output
+            that cannot be written or lies outside the output folder.
+    """
+    job = row.job
+    assert job is not None
+    size = None
+    if isinstance(job, Pointing):
+        if job.photo is None:
+            raise UsageError("There is no photo; name one.")
+        size = size_of(job.photo, frame=job.frame, max_pixels=max_pixels)
+        check_pointing(job, size)
+    if job.layout is not None and not Path(job.layout).is_file():
+        raise UsageError(f"The layout {job.layout} does not exist, or is no file.")
+    base = os.path.realpath(output)
+    for path in row.outputs:
+        if not os.path.realpath(output / path).startswith(base + os.sep):
+            raise UsageError(f"The output {path} leads out of the output folder by a link; name another.")
+        check_output(output / path, overwrite=True, size=size)
+
+
+def check_pointing(job: Pointing, size: tuple[int, int]) -> None:
+    """Refuse what cannot be meant on a photo of `size` (width, height)."""
+    given = {name for name in POINTERS if getattr(job, name)}
+    if getattr(job, "layout", None) is not None:
+        if given or getattr(job, "words", ()):
+            raise UsageError("A layout says both where and which words; leave out points, boxes, masks and --words.")
+        return
+    if not given:
+        raise UsageError("Nothing is pointed at; give --point, --box, --select or --mask (or, to edit, --layout).")
+    if len(given & {"select", "mask"}) and len(given) > 1:
+        raise UsageError("Choose one way to point: --point and --box together, or --select, or --mask.")
+    if given & {"point", "box"}:
+        points, labels = [point[:2] for point in job.point], [point[2] for point in job.point]
+        prompts_for((size[1], size[0]), points, labels, job.box)
+    for mask in job.mask:
+        width, height = mask_size(Path(mask))
+        if (width, height) != size and job.mask_fit != "resize":
+            raise UsageError(
+                f"The mask {mask} is {width} x {height} pixels and the photo {size[0]} x {size[1]}; give one of the "
+                "same size, or --mask-fit resize."
+            )
+
+
+def mask_size(path: Path) -> tuple[int, int]:
+    """(width, height) of a mask file."""
+    if path.suffix.lower() != ".json":
+        return size_of(path)
+    try:
+        height, width = (int(side) for side in json.loads(path.read_text("utf-8"))["size"])
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        raise PhotoError(f"The mask {path} cannot be read: it is not COCO run lengths.") from error
+    return width, height
+
+
+def apart(rows: Iterable[Row], output: Path) -> Iterator[Row]:
+    """The rows, but those that take another's id or output, or write what any row reads, with a sentence."""
+    rows = list(rows)
+    read = {os.path.realpath(name) for row in rows for name in row.inputs if "\0" not in name}
+    ids: dict[str, str] = {}
+    taken: dict[str, str] = {}
+    for row in rows:
+        if first := ids.get(row.id):
+            said = f"The id {row.id} is that of {first} too; give each row one of its own."
+            row = replace(row, id=f"{row.id} at {row.where}").failed(said)
+        else:
+            ids[row.id] = row.where
+            row = row if row.error else kept_apart(row, output, read, taken)
+        yield row
+
+
+def kept_apart(row: Row, output: Path, read: set[str], taken: dict[str, str]) -> Row:
+    """A row whose outputs are now taken, or with the sentence that says why they cannot be."""
+    for path in row.outputs:
+        real = os.path.normcase(os.path.realpath(output / path))
+        if real in read:
+            return row.failed(f"The output {path} is a file that a row reads; name another, or another folder.")
+        if other := taken.get(real):
+            return row.failed(f"The output {path} is that of {other} too; name another.")
+    taken |= {os.path.normcase(os.path.realpath(output / path)): row.where for path in row.outputs}
+    return row
+
+
+def sayable(text: str) -> str:
+    """Text that can be printed and written in UTF-8."""
+    return text.encode("utf-8", "backslashreplace").decode()

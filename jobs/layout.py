@@ -45,7 +45,7 @@ CANVAS = (512, 512)
 FINE = 4
 """Samples per pixel and side by which a polygon's coverage of a pixel is measured."""
 
-LEAF = 48
+LEAF = 96
 """Pixels a side of the parts of a picture in which a stroke is painted pixel by pixel."""
 
 MOST = 100_000_000
@@ -285,48 +285,44 @@ def _filled(corners: Float[np.ndarray, "n 2"], canvas: tuple[int, int]) -> Mask:
 def _stroke(points: Float[np.ndarray, "n 2"], radius: float, canvas: tuple[int, int]) -> Mask:
     """A round brush along the points, at least one pixel wide; one point is a disc."""
     mask = np.zeros(canvas, np.float32)
-    starts, ways = points, np.diff(points, axis=0, append=points[-1:])
-    _brush(mask, np.zeros(2), starts, ways, max(radius, 0.5))
+    _brush(mask, points, np.diff(points, axis=0, append=points[-1:]), max(radius, 0.5))
     return mask
 
 
-def _brush(
-    mask: Mask,
-    corner: Float[np.ndarray, "2"],
-    starts: Float[np.ndarray, "n 2"],
-    ways: Float[np.ndarray, "n 2"],
-    radius: float,
-) -> None:
-    """Paint a part of the picture, whose top left is at `corner`: a part that is far from the stroke or deep in it at
-    once, another by its quarters, and each of these with the segments alone that reach it."""
+def _brush(mask: Mask, starts: Float[np.ndarray, "n 2"], ways: Float[np.ndarray, "n 2"], radius: float) -> None:
+    """Paint a part of the picture, segments seen from its top left: at once where it is far from the stroke or deep in
+    it, pixel by pixel where it is small, else by its quarters, each with the segments alone that reach it."""
     height, width = mask.shape
     half = math.hypot(height, width) / 2
-    away = _distance(corner + np.array([width, height]) / 2, starts, ways)
+    away = np.sqrt(_squares(np.array(width / 2), np.array(height / 2), starts, ways)).ravel()
     near = away < radius + 0.5 + half
     if not near.any():
         return
+    starts, ways = starts[near], ways[near]
     if away.min() <= radius - 0.5 - half:
         mask[:] = 1
     elif max(height, width) <= LEAF:
-        x, y = np.arange(width) + 0.5 + corner[0], np.arange(height)[:, None] + 0.5 + corner[1]
-        centres = np.stack(np.broadcast_arrays(x, y), axis=-1)
-        distance = _distance(centres[..., None, :], starts[near], ways[near]).min(axis=-1)
+        x, y = np.arange(width, dtype=np.float32) + 0.5, np.arange(height, dtype=np.float32)[:, None] + 0.5
+        distance = np.sqrt(_squares(x, y, starts.astype(np.float32), ways.astype(np.float32)).min(axis=0))
         mask[:] = np.clip(radius + 0.5 - distance, 0, 1)
     else:
-        for top in (slice(None, height // 2), slice(height // 2, None)):
-            for left in (slice(None, width // 2), slice(width // 2, None)):
-                part = corner + np.array([left.start or 0, top.start or 0])
-                _brush(mask[top, left], part, starts[near], ways[near], radius)
+        for rows in (slice(0, height // 2), slice(height // 2, height)):
+            for columns in (slice(0, width // 2), slice(width // 2, width)):
+                _brush(mask[rows, columns], starts - (columns.start, rows.start), ways, radius)
 
 
-def _distance(
-    place: Float[np.ndarray, "*at 2"], starts: Float[np.ndarray, "n 2"], ways: Float[np.ndarray, "n 2"]
-) -> Float[np.ndarray, "*at n"]:
-    """From places to segments, each a start and the way to its end."""
-    x, y = place[..., 0] - starts[:, 0], place[..., 1] - starts[:, 1]
-    share = (x * ways[:, 0] + y * ways[:, 1]) / np.maximum((ways**2).sum(-1), 1e-12)
-    share = share.clip(0, 1)
-    return np.hypot(x - share * ways[:, 0], y - share * ways[:, 1])
+def _squares(
+    x: Float[np.ndarray, "..."],
+    y: Float[np.ndarray, "..."],
+    starts: Float[np.ndarray, "n 2"],
+    ways: Float[np.ndarray, "n 2"],
+) -> Float[np.ndarray, "n h w"]:
+    """Squared distances of places to segments, each a start and the way to its end; x and y are broadcast."""
+    right, down = ways.T[..., None, None]
+    length = np.maximum(right**2 + down**2, 1e-12)
+    x, y = x - starts[:, :1, None], y - starts[:, 1:, None]
+    share = (x * (right / length) + y * (down / length)).clip(0, 1)
+    return (x - share * right) ** 2 + (y - share * down) ** 2
 
 
 def _check_inside(shape: _Shape, size: tuple[int, int] | None) -> None:

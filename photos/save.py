@@ -28,9 +28,9 @@ def check_output(
     folder that may not be written to.
     """
     path = Path(path)
-    if len(os.fsencode(path.name)) > _LONGEST_NAME:
+    if too_long := [part for part in path.parts if len(os.fsencode(part)) > _LONGEST_NAME]:
         raise UsageError(
-            f"{path.name[:40]}… is longer than the {_LONGEST_NAME} bytes of a file name: choose a shorter one"
+            f"{too_long[0][:40]}… is longer than the {_LONGEST_NAME} bytes of a file name: choose a shorter one"
         )
     format = formats.get(path.suffix.lower())
     if format is None:

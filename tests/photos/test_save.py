@@ -257,8 +257,9 @@ def test_captions_for_agencies_go_along(tmp_path: Path) -> None:
 
 
 def test_a_name_that_no_file_can_have(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="bytes of a file name"):
-        Photo.from_image(scene()).save(tmp_path / ("ü" * 130 + ".png"))
+    for name in ("ü" * 130 + ".png", "ü" * 130 + "/out.png"):
+        with pytest.raises(UsageError, match="bytes of a file name"):
+            Photo.from_image(scene()).save(tmp_path / name)
     longest = tmp_path / ("ü" * 125 + ".png")
     assert Photo.from_image(scene()).save(longest).path.exists()
 

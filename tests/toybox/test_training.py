@@ -20,6 +20,7 @@ from inlay.toybox.workshop.pool import Pool, tokenize
 from inlay.toybox.workshop.stage import Plan, Stage
 from inlay.toybox.workshop.train import Workshop, train, train_autoencoder, train_segmenter
 from inlay.toybox.workshop.world import NOUNS
+from inlay.weights.diffusion import belongings
 from transformers import CLIPTokenizer
 
 
@@ -117,6 +118,10 @@ def test_a_checkpoint_of_another_configuration_is_refused(trained: Path) -> None
 def test_the_export_is_a_stock_pipeline(trained: Path) -> None:
     from diffusers import StableDiffusionPipeline
 
+    own, shipped = belongings(str(trained / "weights")), belongings("toybox")
+    assert own.defaults == shipped.defaults
+    assert own.vocabulary is not None
+    assert own.vocabulary.things == tuple(own.guide.classes[1:])
     pipeline = StableDiffusionPipeline.from_pretrained(trained / "weights")
     pipeline.set_progress_bar_config(disable=True)
     image = pipeline("an apple", num_inference_steps=2, generator=torch.Generator().manual_seed(0)).images[0]

@@ -12,7 +12,8 @@ import torch
 from inlay.errors import ModelError
 from inlay.evaluation.datasets import open_dataset
 from inlay.toybox.segmenter import Segmenter, load_segmenter
-from inlay.toybox.vocabulary import class_of, shipped, unknown_words
+from inlay.toybox.vocabulary import shipped
+from inlay.weights.diffusion import belongings
 from PIL import Image
 
 TOYBOX = Path(__file__).parents[2] / "toybox"
@@ -104,12 +105,13 @@ def test_a_segmenter_survives_its_file(tmp_path: Path) -> None:
 
 
 def test_vocabulary() -> None:
-    assert unknown_words("An apple and a zebra on the grass, a ZEBRA") == ["zebra"]
-    assert unknown_words("two toadstools in the snow") == []
-    assert class_of("apple") == class_of("Apples") == 1
-    assert class_of("toadstool") == class_of("mushroom")
-    assert class_of("zebra") is None
-    assert class_of("grass") is None
+    vocabulary = belongings("toybox").vocabulary
+    assert vocabulary is not None
+    assert vocabulary.unknown("An apple and a zebra on the grass, a ZEBRA") == ["zebra"]
+    assert vocabulary.unknown("two toadstools in the snow") == []
+    assert vocabulary.classes["apple"] == vocabulary.classes["apples"] == 1
+    assert vocabulary.classes["toadstool"] == vocabulary.classes["mushroom"]
+    assert not {"zebra", "grass"} & vocabulary.classes.keys()
 
 
 def test_benchmark_is_sixty_and_sixty() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
+from ...weights.catalogue import EMBEDDED
 from .autoencoder import CHANNELS, FACTOR
 from .config import Config
 from .grounding import Maps, open_cross_attention
@@ -27,10 +28,6 @@ SCHEDULER = {
     "steps_offset": 1,
     "timestep_spacing": "trailing",
 }
-
-
-GUIDANCE_SCALE = 4.0
-"""What suits these weights; `Editor` takes it as its default."""
 
 
 class Painter(nn.Module):
@@ -110,6 +107,6 @@ def export(painter: Painter, vae: AutoencoderKL, tokenizer: CLIPTokenizer, folde
             stale.unlink()
         halved.half().save_pretrained(folder / name, max_shard_size="15MB")
     write_files(tokenizer, folder / "tokenizer")
-    (folder / "inlay.json").write_text(json.dumps({"guidance_scale": GUIDANCE_SCALE}) + "\n")
+    shutil.copy(EMBEDDED["toybox"] / "inlay.json", folder)  # the tuned advice stays; world.json and guide lie beside it
     for file in folder.rglob("*.safetensors"):
         file.chmod(0o644)

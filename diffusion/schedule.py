@@ -46,8 +46,8 @@ DISCARDING = ("pndm", "heun", "kdpm2", "kdpm2-a", "unipc", "dpm++2s", "dpm++sing
 SIGMA_SCALED = {"euler", "euler-a", "lms"}
 
 
-def scheduler_class(name: str) -> Any:
-    """The diffusers class behind one of `SCHEDULERS`.
+def check_scheduler(name: str) -> None:
+    """Refuse what is none of `SCHEDULERS`; imports nothing.
 
     Raises:
         UsageError: an unknown name, or a sampler that discards changes made between steps.
@@ -59,15 +59,12 @@ def scheduler_class(name: str) -> Any:
         )
     if name not in SCHEDULERS:
         raise UsageError(f"There is no scheduler {name!r}; choose one of {', '.join(SCHEDULERS)}.")
-    modules = {"LCMScheduler": "lcm", "TCDScheduler": "tcd", "DDIMScheduler": "ddim", "DDPMScheduler": "ddpm"}
-    modules |= {
-        "EulerDiscreteScheduler": "euler_discrete",
-        "EulerAncestralDiscreteScheduler": "euler_ancestral_discrete",
-    }
-    modules |= {"DPMSolverMultistepScheduler": "dpmsolver_multistep", "DEISMultistepScheduler": "deis_multistep"}
-    modules |= {"LMSDiscreteScheduler": "lms_discrete"}
-    module = importlib.import_module(f"diffusers.schedulers.scheduling_{modules[SCHEDULERS[name]]}")
-    return getattr(module, SCHEDULERS[name])
+
+
+def scheduler_class(name: str) -> Any:
+    """The diffusers class behind one of `SCHEDULERS`. Raises UsageError as `check_scheduler`."""
+    check_scheduler(name)
+    return getattr(importlib.import_module("diffusers"), SCHEDULERS[name])
 
 
 class Schedule:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..diffusion.schedule import scheduler_class
+from ..diffusion.schedule import check_scheduler
 from ..editing.editor import Editor, OnGlimpse
 from ..editing.job import POINTERS, EditJob, ExtendJob, GenerateJob, Job, Opening, Record, Setup
 from ..editing.rank import ClipRanker
@@ -21,8 +21,10 @@ from ..editing.words import content_words
 from ..errors import UsageError
 from ..guidance.methods import chained
 from ..guidance.regions import Region
+from ..guidance.segmenter import class_of
 from ..photos.mask_files import fitted
 from ..photos.photo import Photo
+from ..weights.diffusion import belongings
 from .layout import CANVAS, Layout, read_colour_layout, read_layout
 from .select import Mask, opened, select
 
@@ -118,13 +120,29 @@ def prepare(job: Job, setup: Setup = Setup()) -> Prepared:
     Raises:
         InlayError: what Photo, segmentation, layouts and methods raise.
     """
-    scheduler_class(job.scheduler)
+    check_scheduler(job.scheduler)
     chained(tuple((one.name, one.parameters) for one in job.method or ()))
     photo = opened(job, setup) if isinstance(job, Opening) else None
     places = placed(job, photo, setup)
     layout = job.layout if isinstance(job, EditJob | GenerateJob) else None
+    check_words(job, places)
     contents = None if layout is None else layout_sha256(Path(layout))  # now: it may change while we paint
     return Prepared(job, photo, places, contents)
+
+
+def check_words(job: Job, places: Places) -> None:
+    """Refuse words that the model's own segmenter has no class for, before the model is loaded.
+
+    Raises:
+        UsageError: the segmenter is to guide, and does not know them.
+    """
+    own = [one for one in job.method or () if one.name == "segmenter" and not one.parameters.get("network")]
+    vocabulary = belongings(job.model).vocabulary if own else None
+    if vocabulary:
+        phrases = [region.words for region in places.regions] or (job.words if isinstance(job, EditJob) else ())
+        for phrase in phrases:
+            if isinstance(phrase, str):
+                class_of(phrase, vocabulary.classes)
 
 
 @lru_cache(maxsize=1)

@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from .editing.editor import Editor as Editor
     from .editing.result import Result as Result
     from .guidance.regions import Region as Region
+    from .jobs.batch import batch as batch
     from .photos.photo import Photo as Photo
 
 __version__ = "0.1.0"
@@ -14,6 +15,7 @@ __version__ = "0.1.0"
 _HOME = {
     "Editor": ".editing.editor",
     "Result": ".editing.result",
+    "batch": ".jobs.batch",
     "Photo": ".photos.photo",
     "Region": ".guidance.regions",
 }
@@ -21,7 +23,7 @@ _ROOMS = (
     *("diffusion", "editing", "errors", "evaluation", "guidance", "jobs"),
     *("photos", "segmentation", "toybox", "ui", "weights"),
 )
-__all__ = ["Editor", "Photo", "Region", "Result", "__version__"]
+__all__ = ["Editor", "Photo", "Region", "Result", "__version__", "batch"]
 
 
 def __getattr__(name: str) -> Any:

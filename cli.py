@@ -9,10 +9,12 @@ import inspect
 import json
 import signal
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from pathlib import Path
+from time import monotonic
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import typer
@@ -29,14 +31,16 @@ from .editing.job import (
     Method,
     Pointing,
     RemoveJob,
+    SamplingJob,
     Setup,
     Shell,
     checked,
     merged,
     says,
 )
-from .errors import InlayError, ModelError, OutOfMemoryError, UsageError
+from .errors import BatchError, InlayError, ModelError, OutOfMemoryError, UsageError
 from .evaluation.job import EditEvaluation, Evaluation, GenerateEvaluation, RemoveEvaluation
+from .jobs.batching import Batching, Rows
 
 OPTIONS: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None, "pretty_exceptions_enable": False}
 OPTIONS |= {"context_settings": {"help_option_names": ["-h", "--help"]}}
@@ -93,6 +97,18 @@ class Saying(Frozen):
     debug: Annotated[bool, says("Show where an error came from.")] = False
 
 
+class Together(Frozen):
+    """What `inlay batch` reads and writes."""
+
+    sources: Annotated[
+        tuple[str, ...],
+        says("JSONL, CSV or Parquet with a row a line, - for standard input; or photos, folders, patterns in quotes."),
+        Shell(metavar="SOURCE..."),
+    ] = ()
+    output: Annotated[Path, says("Folder for pictures, ledger.jsonl, report.html, errors.jsonl."), Shell("-o", "DIR")]
+    merge: Annotated[bool, says("Only join the ledgers of shards: SOURCE, or those in DIR.")] = False
+
+
 class Serving(Frozen):
     """What `inlay ui` shows, and where."""
 
@@ -122,8 +138,10 @@ def takes(job: type[Frozen], *others: type[Frozen]) -> Callable[[Callable[..., N
             name: parameter(name, field, stored=kind is job)
             for kind in (job, *others)
             for name, field in kind.model_fields.items()
-            if name != "action"
+            if name != "action" or not issubclass(kind, SamplingJob)
         }
+        if "sources" in derived:
+            del derived["photo"]
         command.__signature__ = inspect.Signature(list(derived.values()))  # type: ignore[attr-defined]
         command.__annotations__ = {name: one.annotation for name, one in derived.items()}
         return command
@@ -139,8 +157,8 @@ def parameter(name: str, field: FieldInfo, stored: bool) -> inspect.Parameter:
     )
     taken: Any = bool if kind is bool else list[str] if repeats(kind) else str
     help, required = f"{field.description}{default_of(field, shell)}", field.is_required() and not stored
-    if name == "photo":
-        option: Any = typer.Argument(metavar="PHOTO", help=help, show_default=False)
+    if name in ("photo", "sources"):
+        option: Any = typer.Argument(metavar=shell.metavar or "PHOTO", help=help, show_default=False)
     else:
         long = shell.name if shell.name.startswith("--") else f"--{name.replace('_', '-')}"
         names = [f"{long}/--no-{long[2:]}" if kind is bool and stored else long]
@@ -255,6 +273,38 @@ def make_mask(**options: Any) -> None:
         score = "" if one.score is None else f" by {one.backend}, score {one.score:.2f}"
         say(f"{one.path}: {one.share:.1%} of the photo{score}")
         typer.echo(json.dumps(asdict(one), default=str) if how.as_json else one.path)
+
+
+@app.command("batch")
+@takes(Rows, Setup, Batching, Together, Saying)
+def do_batch(**options: Any) -> None:
+    """Do row after row into a folder; started again, it does what is left.
+
+    A row says what differs from the options given here: {"photo": "a.jpg", "mask": "m.png", "prompt": "a fox"}, and its
+    id and output if it likes. Defaults in brackets are those of inlay edit.
+
+    inlay batch photos/ --masks masks/ -p "a red door" -o out
+    """
+    from .jobs.batch import batch, merge_ledgers
+
+    to, how = parsed(Together, options), parsed(Saying, options)
+    asked = {name: value for kind in (Rows, Setup, Batching) for name, value in given(kind, options).items()}
+    outcomes = merge_ledgers(to.sources, to.output) if to.merge else batch(to.sources, to.output, **asked)
+    failed, say = 0, speaker(how.quiet)
+    with tally(how) as count, closing(outcomes):
+        for outcome in outcomes:
+            count(outcome.state, outcome.total)
+            failed += outcome.state == "failed"
+            if how.as_json:
+                typer.echo(json.dumps(asdict(outcome)))
+            elif outcome.state == "failed":
+                typer.echo(f"inlay: {outcome.id}: {outcome.error}", err=True)
+            else:
+                typer.echo("\n".join(str(to.output / name) for name in outcome.outputs))
+            for note in outcome.notes:
+                say(f"{outcome.id}: {note}")
+    if failed:
+        raise BatchError(f"{failed} of {outcome.total} rows failed; they stand in {to.output} in errors.jsonl.")
 
 
 def make(kind: type[Job], options: dict[str, Any]) -> None:
@@ -418,6 +468,30 @@ def progress(how: Saying, doing: str) -> Iterator[Callable[[int, int], None] | N
     with Progress(*columns, console=Console(stderr=True), transient=True) as bars:
         bar = bars.add_task(doing, total=None)
         yield lambda done, total: bars.update(bar, completed=done, total=total, description="working")
+
+
+@contextmanager
+def tally(how: Saying) -> Iterator[Callable[[str, int], None]]:
+    """Counts rows by how they ended, on a terminal with a bar: done, failed, left, rows a minute and the time left."""
+    if how.quiet or not sys.stderr.isatty():
+        yield lambda state, total: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn
+
+    counts, start = Counter[str](), monotonic()
+    with Progress(TextColumn("{task.description}"), BarColumn(), console=Console(stderr=True), transient=True) as bars:
+        bar = bars.add_task("looking at the rows", total=None)
+
+        def count(state: str, total: int) -> None:
+            counts[state] += 1
+            left, pace = total - counts.total(), 60 * counts["done"] / (monotonic() - start)
+            said = f"{counts['done'] + counts['skipped']} done, {counts['failed']} failed, {left} left"
+            if pace:
+                said += f", {pace:.1f} rows a minute, {left / pace:.0f} min to go"
+            bars.update(bar, completed=counts.total(), total=total, description=said)
+
+        yield count
 
 
 def main() -> None:

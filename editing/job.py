@@ -304,6 +304,9 @@ class ExtendJob(Painting, Opening, SamplingJob):
     ] = None
 
 
+SHARED = ("steps", "scheduler", "guidance_scale", "strength", "invert", "shrink", "background")
+"""Fields of a job that all samples of a batch have alike; the last says how the editor decodes them."""
+
 Job = EditJob | RemoveJob | ExtendJob | GenerateJob
 JOBS: dict[str, type[EditJob] | type[RemoveJob] | type[ExtendJob] | type[GenerateJob]] = {
     "edit": EditJob,

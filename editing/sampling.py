@@ -62,10 +62,6 @@ class Painted:
     inversion_psnr: tuple[float | None, ...]
 
 
-SHARED = ("steps", "scheduler", "guidance_scale", "strength", "invert", "shrink", "background")
-"""Fields of a job that all samples of a batch have alike; the last says how the editor decodes them."""
-
-
 @torch.no_grad()
 def paint(
     model: Model,
@@ -78,7 +74,7 @@ def paint(
 ) -> Painted:
     """Sample one latent per sample at `size` (H, W) pixels: from nothing, or blended into its canvas.
 
-    `job` says what all samples share, and nothing else of it counts here: the fields of `SHARED`. Either all samples
+    `job` says what all samples share: the fields of `SHARED`, and nothing else of it counts here. Either all samples
     have a canvas or none has.
     """
     assert job.guidance_scale is not None, "the editor fills in the model's own"

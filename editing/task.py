@@ -19,10 +19,10 @@ from ..photos import MAX_PIXELS
 from ..photos.photo import Photo
 from .extend import extended, strips
 from .guided import far_from_native, surprises
-from .job import EditJob, ExtendJob, GenerateJob, Job, Painting
+from .job import SHARED, EditJob, ExtendJob, GenerateJob, Job, Painting
 from .rank import Ranker
 from .result import Result, record_of
-from .sampling import SHARED, Canvas, Sample
+from .sampling import Canvas, Sample
 from .windows import Mask, Window, canvas_of, edited_place, native_side, pasted, windows_of
 from .words import default_words, target_tokens
 
@@ -78,10 +78,11 @@ class Task:
 
     def agrees(self, other: Task, model: Model) -> bool:
         """Whether both can go through the loop together."""
-        alike = (self.guidance, self.job.action, self.sizes(model)) == (
+        alike = (self.guidance, self.job.action, self.sizes(model), self.job.num_images > 1) == (
             other.guidance,
             other.job.action,
             other.sizes(model),
+            other.job.num_images > 1,
         )
         return alike and all(getattr(self.job, name, None) == getattr(other.job, name, None) for name in SHARED)
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -15,14 +15,13 @@ from hashlib import sha256
 from itertools import count
 from pathlib import Path, PurePosixPath
 from time import time
-from typing import Annotated, Any, Literal
+from typing import Any
 
-from pydantic import BeforeValidator, Field
-
-from ..editing.job import JOBS, SHARED, EditJob, Frozen, GenerateJob, Setup, Shell, checked, says
+from ..editing.job import JOBS, SHARED, Frozen, Job, SamplingJob, Setup, checked
 from ..errors import BatchError, InlayError, ModelError, UsageError
 from ..photos.save import leftovers
 from ..weights.diffusion import fingerprint, locate
+from .batching import Batching
 from .crew import Crew, Died, Processes, asked
 from .keys import key_of
 from .ledger import Ledger, Past, merge, opened, past, sha256_of
@@ -31,55 +30,12 @@ from .manifest import read_rows
 from .report import as_json, save_report
 from .rows import REPORT, Outcome, Row, checked_rows
 
+DDIM = SamplingJob.model_fields["scheduler"].default
 
-def parse_shard(value: Any) -> Any:
-    """`I/N`, or [I, N]."""
-    if not isinstance(value, str):
-        return value
-    part, _, parts = value.partition("/")
-    if not (part.isdecimal() and parts.isdecimal() and 1 <= int(part) <= int(parts)):
-        raise UsageError(f"{value!r} is not I/N, such as 2/4 for the second of four shards.")
-    return int(part), int(parts)
+Source = str | Path | Mapping[str, Any] | Job
 
 
-class Batching(Frozen):
-    """How a batch is done; none of it decides what a picture looks like."""
-
-    masks: Annotated[
-        Path | None, says("Masks that bear the names of photos, for photos without a manifest."), Shell(metavar="DIR")
-    ] = None
-    workers: Annotated[
-        int | None, says("How many processes, each with its model.", ge=1), Shell(default="one per device")
-    ] = None
-    shard: Annotated[
-        tuple[Annotated[int, Field(ge=1)], Annotated[int, Field(ge=1)]] | None,
-        says("Only the rows of part I of N, told apart by their ids."),
-        BeforeValidator(parse_shard),
-        Shell(metavar="I/N"),
-    ] = None
-    limit: Annotated[int | None, says("Do so many rows at most.", ge=0)] = None
-    max_errors: Annotated[int | None, says("Stop when so many rows have failed.", ge=1)] = None
-    retry_failed: Annotated[bool, says("Also rows that failed before and are asked for as then.")] = False
-    strict: Annotated[bool, says("Do nothing when any row cannot be done.")] = False
-    dry_run: Annotated[bool, says("Check everything and say what would happen.")] = False
-    overwrite: Annotated[bool, says("Replace files that are not of this batch.")] = False
-    engine: Annotated[Literal["local", "ray"], says("local: this machine; ray: a Ray cluster.")] = "local"
-    address: Annotated[str | None, says("The Ray cluster."), Shell(metavar="HOST:PORT", default="a new local one")] = (
-        None
-    )
-
-    @property
-    def mark(self) -> str:
-        """What tells the files of one shard from those of another."""
-        return "-{}-of-{}".format(*self.shard) if self.shard else ""
-
-
-DDIM = EditJob.model_fields["scheduler"].default
-
-Source = str | Path | Mapping[str, Any] | EditJob | GenerateJob
-
-
-def batch(rows: Source | Iterable[Source], output: str | Path, **options: Any) -> Iterator[Outcome]:
+def batch(rows: Source | Iterable[Source], output: str | Path, **options: Any) -> Generator[Outcome, None, None]:
     """Edit or generate row after row into a folder, and yield what became of each as it ends.
 
     Nothing happens until the outcomes are asked for; leaving the loop early puts the rest off. Called again with the
@@ -91,7 +47,7 @@ def batch(rows: Source | Iterable[Source], output: str | Path, **options: Any) -
 
     Args:
         rows: manifests (JSONL, CSV, Parquet), photos, folders and patterns, as for `inlay batch`; or rows: mappings
-            from option names, with `id` and `output` if you like, or `EditJob` and `GenerateJob`.
+            from option names, with `id` and `output` if you like, or job records such as `EditJob`.
         output: a folder for the pictures, ledger.jsonl, report.html and errors.jsonl.
         options: fields of `Batching` and of `inlay.editing.job.Setup`; all others are what rows leave out.
 
@@ -103,13 +59,16 @@ def batch(rows: Source | Iterable[Source], output: str | Path, **options: Any) -
     how = checked(Batching, **chosen(Batching, options))
     setup = checked(Setup, **chosen(Setup, options))
     known = {name for kind in JOBS.values() for name in kind.model_fields}
-    defaults = {name: options[name] for name in options.keys() - Batching.model_fields - Setup.model_fields.keys()}
+    defaults = {
+        name: value for name, value in options.items() if name not in {*Batching.model_fields, *Setup.model_fields}
+    }
     if unknown := defaults.keys() - known:
-        raise UsageError(f"There is no option {min(unknown)!r}; see the fields of EditJob, Batching and Setup.")
+        raise UsageError(f"There is no option {min(unknown)!r}; see the fields of the jobs, Batching and Setup.")
     folder = Path(output).absolute()
     sources = [rows] if isinstance(rows, str | Path | Mapping | Frozen) else rows
     stated = read_rows((as_row(source) for source in sources), folder, how.masks)
-    found = [row for row in checked_rows(stated, defaults, folder, setup.max_pixels) if in_shard(row.id, how.shard)]
+    every = checked_rows(stated, {**defaults, "action": how.action}, folder, setup.max_pixels)
+    found = [row for row in every if in_shard(row.id, how.shard)]
     if not found:
         raise UsageError("There are no rows; name a manifest, a photo, or a folder that has some.")
     if how.dry_run:
@@ -124,7 +83,7 @@ def chosen(kind: type[Frozen], options: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def as_row(source: Source) -> str | Path | Mapping[str, Any]:
-    if isinstance(source, EditJob | GenerateJob):
+    if isinstance(source, SamplingJob):
         return source.model_dump(exclude_unset=True) | {"action": source.action}
     return source
 
@@ -142,16 +101,24 @@ def foretold(rows: Sequence[Row], output: Path, how: Batching, setup: Setup) -> 
         with closing(Processes(setup, output, 1)) as crew:
             rows = looked_over(rows, crew, models=False)
     marks = {name: fingerprint_at_hand(name, setup) for name in {row.job.model for row in rows if row.job}}
+    rows = [with_mark(row, marks) for row in rows]
     for number, row in enumerate(rows, start=1):
-        if row.job and not row.error:
-            mark = marks[row.job.model]
-            row = row.failed(mark) if isinstance(mark, InlayError) else replace(row, weights=mark)
         outcome = None if row.error else known(row, output, ledger.get(row.id, Past()), how)
         names = dict.fromkeys(map(str, row.outputs), "")
         outcome = outcome or Outcome(
             row.id, "failed" if row.error else "planned", row.where, outputs=names, error=row.error
         )
         yield replace(outcome, number=number, total=len(rows))
+    if all(row.error for row in rows):
+        raise UsageError("Not one row can be done.")
+
+
+def with_mark(row: Row, marks: Mapping[str, str | InlayError]) -> Row:
+    """A row with its weights' fingerprint, or with why they cannot be had."""
+    if row.error or row.job is None:
+        return row
+    mark = marks[row.job.model]
+    return row.failed(mark) if isinstance(mark, InlayError) else replace(row, weights=mark)
 
 
 def fingerprint_at_hand(model: str, setup: Setup) -> str | InlayError:
@@ -414,7 +381,7 @@ def sweep(rows: Sequence[Row], output: Path, age: float) -> None:
                 part.unlink()
 
 
-def merge_ledgers(ledgers: Sequence[str | Path], output: str | Path) -> Iterator[Outcome]:
+def merge_ledgers(ledgers: Sequence[str | Path], output: str | Path) -> Generator[Outcome, None, None]:
     """Join the ledgers of shards, by default those in `output`, to its `ledger.jsonl`; write the report of all rows,
     and yield how each of them ended.
 

@@ -6,6 +6,7 @@ worker. An actor that dies is started anew by Ray; what it was asked is not aske
 
 from __future__ import annotations
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -27,14 +28,14 @@ class Actors:
         if self.ours:
             local: dict[str, Any] = {} if address else {"include_dashboard": False}
             try:
-                ray.init(address=address, log_to_driver=False, logging_level="ERROR", **local)
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
             except (ConnectionError, RuntimeError, ValueError) as error:
                 raise BatchError(f"The Ray cluster cannot be reached: {str(error).splitlines()[0]}") from error
         gpus = int(ray.cluster_resources().get("GPU", 0))
         self.size = count or gpus or sum(node["Alive"] for node in ray.nodes())
         needs = {"num_gpus": min(1, gpus / self.size)} if gpus else {"num_cpus": 1}
-        actor = ray.remote(max_restarts=-1, max_task_retries=0, **needs)(_actor())
-        self.workers = [actor.remote(setup, output) for _ in range(self.size)]
+        actor: Any = ray.remote(max_restarts=-1, max_task_retries=0, **needs)(_actor())
+        self.workers: list[Any] = [actor.remote(setup, output) for _ in range(self.size)]
         self.waiting: dict[Any, int] = {}
         _, self.together = asked(self, 0, "ready")
 

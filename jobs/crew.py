@@ -82,7 +82,7 @@ class Processes:
         self.workers[worker].send(what, *arguments)
 
     def answers(self) -> list[tuple[int, Any]]:
-        busy = {process.pipe: number for number, process in enumerate(self.workers) if process.busy}
+        busy: dict[Any, int] = {process.pipe: number for number, process in enumerate(self.workers) if process.busy}
         return [(number, self._answer(number)) for number in sorted(busy[pipe] for pipe in wait(list(busy)))]
 
     def _answer(self, number: int) -> Any:

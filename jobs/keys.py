@@ -6,25 +6,25 @@ import hashlib
 import json
 from pathlib import Path
 
-from ..editing.job import EditJob, GenerateJob
+from ..editing.job import Job
 from ..errors import PhotoError
 
 NAMES = {"photo", "mask", "layout", "model"}
 """Fields that name what is hashed by its content."""
 
 
-def key_of(job: EditJob | GenerateJob, weights: str) -> str:
+def key_of(job: Job, weights: str) -> str:
     """A hash of the job, the bytes of photo, masks and layout, and the weights' fingerprint. Where they lie and what
     they are called does not count.
 
     Raises:
         PhotoError: a file cannot be read.
     """
-    names = [*([job.photo, *job.mask] if isinstance(job, EditJob) and job.photo else []), *layout_files(job.layout)]
+    photo, masks, layout = (getattr(job, name, None) for name in ("photo", "mask", "layout"))
     settings = job.model_dump(mode="json", exclude_defaults=True, exclude=NAMES)
-    counts = len(getattr(job, "mask", ())), job.layout is not None
-    digest = hashlib.sha256(json.dumps([job.action, settings, weights, counts], sort_keys=True).encode())
-    for name in names:
+    said = [job.action, settings, weights, len(masks or ()), layout is not None]
+    digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
+    for name in [*([photo] if photo else []), *(masks or ()), *layout_files(layout)]:
         try:
             with open(name, "rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())

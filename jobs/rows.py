@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from ..editing.job import JOBS, POINTERS, EditJob, GenerateJob, Pointing, checked, merged
+from ..editing.job import JOBS, POINTERS, Job, Opening, Pointing, checked, merged
 from ..errors import InlayError, PhotoError, UsageError
 from ..photos.read import size_of
 from ..photos.save import FORMATS, check_output
@@ -35,7 +35,7 @@ class Row:
     where: str
     fields: Mapping[str, Any]
     """As given, under the batch's own options, its files by absolute paths."""
-    job: EditJob | GenerateJob | None = None
+    job: Job | None = None
     output: PurePosixPath | None = None
     """In the output folder."""
     weights: str = ""
@@ -133,7 +133,7 @@ def named(value: Any) -> tuple[str, ...]:
     return tuple(one for one in several if isinstance(one, str))
 
 
-def kind_of(fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> type[EditJob] | type[GenerateJob]:
+def kind_of(fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> type[Job]:
     """The record of a row's action: what it says, else an edit where there is a photo, else a generation.
 
     Raises:
@@ -201,13 +201,15 @@ def check_files(row: Row, output: Path, max_pixels: int) -> None:
     job = row.job
     assert job is not None
     size = None
-    if isinstance(job, Pointing):
+    if isinstance(job, Opening):
         if job.photo is None:
             raise UsageError("There is no photo; name one.")
         size = size_of(job.photo, frame=job.frame, max_pixels=max_pixels)
-        check_pointing(job, size)
-    if job.layout is not None and not Path(job.layout).is_file():
-        raise UsageError(f"The layout {job.layout} does not exist, or is no file.")
+        if isinstance(job, Pointing):
+            check_pointing(job, size)
+    layout = getattr(job, "layout", None)
+    if layout is not None and not Path(layout).is_file():
+        raise UsageError(f"The layout {layout} does not exist, or is no file.")
     base = os.path.realpath(output)
     for path in row.outputs:
         if not os.path.realpath(output / path).startswith(base + os.sep):
@@ -219,7 +221,7 @@ def check_pointing(job: Pointing, size: tuple[int, int]) -> None:
     """Refuse what cannot be meant on a photo of `size` (width, height)."""
     given = {name for name in POINTERS if getattr(job, name)}
     if getattr(job, "layout", None) is not None:
-        if given or getattr(job, "words", ()):
+        if given or getattr(job, "words", None):
             raise UsageError("A layout says both where and which words; leave out points, boxes, masks and --words.")
         return
     if not given:

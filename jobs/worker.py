@@ -93,7 +93,7 @@ class Worker:
     def run(self, lot: Sequence[Row], ahead: Sequence[Row]) -> list[Outcome]:
         """Paint `lot`, reading `ahead` meanwhile; what became of rows whose results have been written since the last
         call. An empty lot waits for all of them."""
-        reads = [self.reading.pop(row.id, None) or self.reader.submit(self.read, row) for row in lot]
+        reads = [self.reading.get(row.id) or self.reader.submit(self.read, row) for row in lot]
         self.reading = {row.id: self.reader.submit(self.read, row) for row in ahead}
         older, ended, ready = self.writing, list[Outcome](), list[tuple[Row, Read]]()
         self.writing, start = [], monotonic()
@@ -158,6 +158,7 @@ class Read:
 def written(output: Path, row: Row, key: str, performed: Performed, seconds: float) -> Outcome:
     """Write a row's pictures, and what the report shows of it."""
     start = monotonic()
+    assert row.output is not None
     try:
         outputs = Outputs(output / row.output, len(row.outputs), overwrite=True)
         saved = outputs.save(performed)

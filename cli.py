@@ -39,7 +39,7 @@ from .editing.job import (
     says,
 )
 from .errors import BatchError, InlayError, ModelError, OutOfMemoryError, UsageError
-from .evaluation.job import EditEvaluation, Evaluation, GenerateEvaluation, RemoveEvaluation
+from .evaluation.job import AnyEvaluation, EditEvaluation, GenerateEvaluation, RemoveEvaluation
 from .jobs.batching import Batching, Rows
 
 OPTIONS: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None, "pretty_exceptions_enable": False}
@@ -437,7 +437,7 @@ def evaluate_remove(**options: Any) -> None:
     measure(RemoveEvaluation, options)
 
 
-def measure(kind: type[Evaluation], options: dict[str, Any]) -> None:
+def measure(kind: type[AnyEvaluation], options: dict[str, Any]) -> None:
     """Run an evaluation and print where its report is."""
     from .evaluation.run import measure
 

@@ -149,7 +149,8 @@ class RemoveEvaluation(Evaluation):
     fill: Fill = "smooth"
 
 
-EVALUATIONS: dict[str, type[Evaluation]] = {
+AnyEvaluation = GenerateEvaluation | EditEvaluation | RemoveEvaluation
+EVALUATIONS: dict[str, type[AnyEvaluation]] = {
     "generate": GenerateEvaluation,
     "edit": EditEvaluation,
     "remove": RemoveEvaluation,

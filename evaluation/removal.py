@@ -176,7 +176,9 @@ def tabulate(facts: Mapping[str, Any], systems: Mapping[str, System[RemovalScore
         RemovalRow(
             name,
             len(system.made),
-            *(estimate(list(system.over_scenes(value).values())) for value in (_psnr, lambda one: one.ssim, _gone)),
+            estimate(list(system.over_scenes(_psnr).values())),
+            estimate(list(system.over_scenes(lambda one: one.ssim).values())),
+            estimate(list(system.over_scenes(_gone).values())),
             system.cost(lambda cost: cost.seconds),
             system.cost(lambda cost: cost.unet_calls),
         )

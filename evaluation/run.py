@@ -12,7 +12,7 @@ from ..editing.job import Setup, checked
 from ..errors import ModelError
 from ..photos.photo import Photo
 from .features import Clip, Lpips, load_features
-from .job import EVALUATIONS, REAL, EditEvaluation, Evaluation, RemoveEvaluation, TableEvaluation
+from .job import EVALUATIONS, REAL, AnyEvaluation, EditEvaluation, GenerateEvaluation, RemoveEvaluation
 from .making import Maker
 from .protocols import Scene
 from .removal import RemovalTable, measure_removal
@@ -46,7 +46,7 @@ def evaluate(
 
 
 def measure(
-    job: Evaluation, output: Path, setup: Setup = Setup(), *, editor: Editor | None = None, progress: bool = False
+    job: AnyEvaluation, output: Path, setup: Setup = Setup(), *, editor: Editor | None = None, progress: bool = False
 ) -> Table | RemovalTable:
     """Do an evaluation; write `results.json`, `report.md`, contact sheets and a plot into the folder `output`.
 
@@ -64,7 +64,6 @@ def measure(
     """
     if isinstance(job, RemoveEvaluation):
         return measure_removal(job, output, setup, editor, progress)
-    assert isinstance(job, TableEvaluation)
     trial = prepare(job, Maker, [REAL], output, setup, editor)
     scorer, notes = _load_scorer(job, trial.judge)
     sources = {REAL: lambda scene, seed: (scene.picture.file, None), **trial.sources}
@@ -82,7 +81,7 @@ def _reference(scenes: Sequence[Scene], scorer: Scorer) -> Float[np.ndarray, "n 
     return np.stack([scorer.network.features(Photo.open(file).pixels) for file in files]) if files else None
 
 
-def _load_scorer(job: TableEvaluation, judge: Segmenter) -> tuple[Scorer, list[str]]:
+def _load_scorer(job: GenerateEvaluation | EditEvaluation, judge: Segmenter) -> tuple[Scorer, list[str]]:
     """The scorer, and a sentence for each metric that is left out because its weights are not at hand."""
     notes: list[str] = []
 

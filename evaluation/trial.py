@@ -13,7 +13,7 @@ from ..editing.job import Setup
 from ..errors import UsageError
 from ..jobs.perform import editor_for
 from .datasets import open_dataset
-from .job import Evaluation, expand_sweep, once
+from .job import AnyEvaluation, expand_sweep, once
 from .making import ImageFolder, Maker, Source
 from .protocols import Scene, select_scenes
 from .segmenters import Segmenter, load_segmenter
@@ -32,7 +32,7 @@ class Trial:
 
 
 def prepare(
-    job: Evaluation, maker: type[Maker], own: Sequence[str], output: Path, setup: Setup, editor: Editor | None
+    job: AnyEvaluation, maker: type[Maker], own: Sequence[str], output: Path, setup: Setup, editor: Editor | None
 ) -> Trial:
     """The trial that a job asks for, its images made by `maker`; `own` names the systems that the evaluation adds.
 

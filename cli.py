@@ -349,17 +349,17 @@ def show_page(**options: Any) -> None:
 
     inlay ui coffee.png
     """
-    from .ui.serve import Started, serve
+    from .ui.serve import page, show
 
     asked, how = parsed(Serving, options), parsed(Saying, options)
-
-    def on_start(started: Started) -> None:
-        typer.echo(json.dumps({"address": started.address}) if how.as_json else started.address)
-        sys.stdout.flush()
-        if started.warning:
-            speaker(how.quiet)(started.warning)
-
-    serve(**dict(asked), setup=parsed(Setup, options), on_start=on_start)
+    shown = page(**asked.model_dump(exclude={"browser"}), setup=parsed(Setup, options))
+    typer.echo(json.dumps({"address": shown.address}) if how.as_json else shown.address)
+    sys.stdout.flush()
+    if shown.warning:
+        speaker(how.quiet)(shown.warning)
+    if asked.browser:
+        show(shown)
+    shown.serve()
 
 
 @models.command("list")

@@ -1,1 +1,1 @@
-"""The page: point, brush, preview and edit in the browser. `serve.serve` starts it; `inlay ui` is its command."""
+"""The page: point, brush, preview and edit in the browser. `serve.page` makes it; `inlay ui` is its command."""

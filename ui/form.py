@@ -80,15 +80,20 @@ def filled_in(job: Job) -> dict[str, Any]:
     names = {field["name"] for field in form(type(job))} | SLIDERS
     return {
         name: value if isinstance(value, bool | int | float) else spoken(name, value)[0]
-        for name, value in job.model_dump(exclude_defaults=True).items()
+        for name, value in differing(job).items()
         if name in names
     }
+
+
+def differing(job: EditJob | GenerateJob) -> dict[str, Any]:
+    """The fields that are not as they are anyway."""
+    return {name: value for name, value in job if value != type(job).model_fields[name].default}
 
 
 def spoken(name: str, value: Any) -> list[str]:
     """A field's value as the command line writes it: one text for each time that the option is given."""
     if name == "method":
-        return [written(tuple((one["name"], one["parameters"]) for one in value)) or "plain"]
+        return [written(tuple((one.name, one.parameters) for one in value)) or "plain"]
     if name == "size":
         return [f"{value[1]}x{value[0]}"]
     if isinstance(value, dict):
@@ -100,25 +105,24 @@ def spoken(name: str, value: Any) -> list[str]:
 
 def command(record: Record, output: str) -> str:
     """The command that makes a picture again."""
-    fields = again(record)
-    words = ["inlay", fields.pop("action")]
-    if photo := fields.pop("photo", None):
-        words.append(photo)
-    for name, value in fields.items():
+    job = again(record)
+    words = ["inlay", job.action, *([job.photo] if isinstance(job, EditJob) and job.photo else [])]
+    for name, value in ({"prompt": job.prompt} | differing(job)).items():
         option = name.replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{option}" if value else f"--no-{option}")
-        else:
+        elif name != "photo":
             words += [part for text in spoken(name, value) for part in (f"--{option}", text)]
     return shlex.join([*words, "--output", output])
 
 
 def row(record: Record, name: str, output: str) -> str:
     """The row of a JSONL manifest that makes a picture again."""
-    return json.dumps({"id": name, "output": output, **again(record)})
+    job = again(record)
+    fields = job.model_dump(mode="json", include={"action", "prompt", *differing(job)})
+    return json.dumps({"id": name, "output": output, **fields})
 
 
-def again(record: Record) -> dict[str, Any]:
-    """The fields of the job that makes a picture again, without those that say what holds anyway."""
-    job = type(record.job)(**record.again())
-    return {"action": job.action, "prompt": job.prompt, **job.model_dump(exclude_defaults=True)}
+def again(record: Record) -> EditJob | GenerateJob:
+    """The job that makes a picture again."""
+    return checked(type(record.job), **record.again())

@@ -8,26 +8,37 @@ import shutil
 import socket
 import sys
 import webbrowser
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from ..editing.job import Setup
 from ..errors import PhotoError, UsageError, extra
 from .history import History
 
+if TYPE_CHECKING:
+    import uvicorn
+
 FOLDER = "inlay-history"
 
 
 @dataclass(frozen=True)
-class Started:
-    """Where a page is: its address, token included, and a warning where others than this machine's users reach it."""
+class Page:
+    """A page that is bound to its address and waits to be served."""
 
     address: str
-    warning: str | None = None
+    """Token included."""
+    warning: str | None
+    """What it means that others than this machine's users reach it."""
+    server: uvicorn.Server
+    bound: socket.socket
+
+    def serve(self) -> None:
+        """Serve until a signal comes, or `server.should_exit` is set."""
+        self.server.run(sockets=[self.bound])
 
 
-def serve(
+def page(
     photo: Path | None = None,
     *,
     model: str = "toybox",
@@ -35,18 +46,14 @@ def serve(
     host: str = "127.0.0.1",
     port: int = 0,
     folder: Path | None = None,
-    browser: bool = True,
     setup: Setup = Setup(),
-    on_start: Callable[[Started], None] = lambda started: print(started.address, flush=True),
-) -> None:
-    """Serve the page until a signal ends it.
+) -> Page:
+    """A page, ready to be served.
 
     Args:
         photo: opened at once.
         port: 0 takes a free one.
         folder: where photos, masks and results are kept; default `inlay-history` beside the photo, else here.
-        browser: open the page in the user's browser.
-        on_start: told where the page is, once it can be opened.
 
     Raises:
         InlayError: the extra `ui` is not installed.
@@ -63,17 +70,13 @@ def serve(
     bound = listening(host, port)
     port = bound.getsockname()[1]
     token = secrets.token_urlsafe(24)
-    name = f"[{host}]" if ":" in host else host
-    address = f"http://{name}:{port}/?token={token}"
+    address = f"http://{f'[{host}]' if ':' in host else host}:{port}/?token={token}"
     warning = None
     if not is_local(host):
         warning = (
             f"Everyone who reaches {host}:{port} and learns this address can use this machine's models and see the "
             "photos in the history; the connection is not encrypted."
         )
-    on_start(Started(address, warning))
-    if browser and can_show():
-        webbrowser.open(address)
     config = uvicorn.Config(
         server.application(token, host, port),
         log_level="warning",
@@ -81,7 +84,13 @@ def serve(
         timeout_graceful_shutdown=1,
         server_header=False,
     )
-    uvicorn.Server(config).run(sockets=[bound])
+    return Page(address, warning, uvicorn.Server(config), bound)
+
+
+def show(page: Page) -> None:
+    """Open a page in the user's browser, if it has windows: without a display only ones for the terminal would come."""
+    if sys.platform in ("darwin", "win32") or os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"):
+        webbrowser.open(page.address)
 
 
 def kept(history: History, photo: Path, setup: Setup) -> str:
@@ -107,8 +116,3 @@ def listening(host: str, port: int) -> socket.socket:
         raise UsageError(
             f"The page cannot be served at {host}:{port} ({reason}); choose another --port or --host."
         ) from error
-
-
-def can_show() -> bool:
-    """Whether a browser with windows can open: without a display only ones for the terminal would."""
-    return sys.platform in ("darwin", "win32") or bool(os.environ.get("DISPLAY") or os.environ.get("WAYLAND_DISPLAY"))

@@ -23,7 +23,7 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 
 from .. import __version__
-from ..editing.job import JOBS, EditJob, GenerateJob, Job, Setup, checked
+from ..editing.job import EditJob, GenerateJob, Job, Setup
 from ..errors import InlayError, PhotoError, UsageError
 from ..photos.mask_files import load_mask
 from ..photos.photo import Photo
@@ -155,7 +155,7 @@ class Server:
             {
                 "version": __version__,
                 "photo": self.opened and self.told(self.opened),
-                "forms": {action: form.form(kind, self.model) for action, kind in JOBS.items()},
+                "forms": {action: form.form(kind, self.model) for action, kind in form.ACTIONS.items()},
                 "endings": ENDINGS,
                 "largest_upload": LARGEST_UPLOAD,
             }
@@ -380,8 +380,7 @@ class Server:
     async def look(self, request: Request) -> Response:
         """Have a picture's attention pictures made."""
         result, number = self.asked_result(request)
-        record = result.record(number)
-        job = checked(type(record.job), **record.again())
+        job = form.again(result.record(number))
         return JSONResponse(self.work.ask(job, attention_of=(result, number)).news())
 
     async def reopen(self, request: Request) -> Response:

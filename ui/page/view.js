@@ -139,7 +139,12 @@ export class View {
     const style = getComputedStyle(document.documentElement);
     pen.fillStyle = style.getPropertyValue("--ground");
     pen.fillRect(0, 0, pen.canvas.width, pen.canvas.height);
-    if (!this.width) return;
+    if (this.width) this.drawScene(scene, style);
+    scene.drawn?.();
+  }
+
+  drawScene(scene, style) {
+    const { pen } = this;
     const area = [this.x, this.y, this.width * this.scale, this.height * this.scale];
     if (scene.picture) this.picture(scene.picture);
     else {
@@ -153,7 +158,6 @@ export class View {
     if (scene.box) this.box(scene.box, scene.colour);
     if (scene.brush) this.circle(scene.brush);
     if (scene.cross) this.cross(scene.cross);
-    scene.drawn?.();
   }
 
   picture(levels) {

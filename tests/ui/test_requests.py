@@ -1,0 +1,246 @@
+"""What the server answers to whom, and that nothing that it is sent brings it down."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import socket
+import struct
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from inlay import Photo
+from inlay.ui import server
+from inlay.ui.guard import Guard
+from inlay.ui.server import ENDINGS
+
+from .conftest import Served
+
+PAGE = Path(server.__file__).parent / "page"
+
+
+def png(width: int = 40, height: int = 30) -> bytes:
+    stream = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+    Photo.from_image(pixels).image.save(stream, "PNG")
+    return stream.getvalue()
+
+
+@pytest.fixture(scope="module")
+def photo(served: Served) -> str:
+    return str(json.loads(served.ask("POST", "/photos?name=small.png", png()).body)["photo"])
+
+
+def refused(answer: object) -> str:
+    """The sentence of a refusal."""
+    assert 400 <= answer.status < 500  # type: ignore[attr-defined]
+    return str(json.loads(answer.body)["error"])  # type: ignore[attr-defined]
+
+
+def test_the_token_opens_the_page_and_becomes_a_cookie(served: Served) -> None:
+    answer = served.ask("GET", f"/?token={served.token}", cookie="")
+    assert (answer.status, answer.headers["location"]) == (303, "/")
+    assert "HttpOnly" in answer.headers["set-cookie"]
+    assert "SameSite=strict" in answer.headers["set-cookie"]
+    assert b"<title>inlay" in served.ask("GET", "/", cookie=answer.headers["set-cookie"].partition(";")[0]).body
+
+
+@pytest.mark.parametrize("path", ["/", "/state", "/page/main.js", "/history", "/?token=guessed", "/?token=%ff%fe"])
+@pytest.mark.parametrize("cookie", ["", "inlay-{port}=guessed", "inlay-{port}=\xe4\xb8", "=;;="])
+def test_without_the_token_nothing_is_shown(served: Served, path: str, cookie: str) -> None:
+    answer = served.ask("GET", path, cookie=cookie.format(port=served.port))
+    assert answer.status == 403
+    assert "the address that inlay ui printed" in answer.text
+
+
+@pytest.mark.parametrize("host", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "10.0.0.7", ""])
+def test_a_foreign_name_is_refused(served: Served, host: str) -> None:
+    assert served.ask("GET", "/state", Host=host).status == 403
+    assert served.ask("GET", "/state", Host=f"localhost:{served.port}").status == 200
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "https://127.0.0.1:{port}", "http://127.0.0.1:1"])
+def test_a_foreign_origin_is_refused(served: Served, origin: str) -> None:
+    assert served.ask("POST", "/runs", "{}", Origin=origin.format(port=served.port)).status == 403
+    own = f"http://127.0.0.1:{served.port}"
+    assert served.ask("POST", "/runs/99/cancel", Host=own.removeprefix("http://"), Origin=own).status == 200
+
+
+@pytest.mark.parametrize(
+    ("bound", "name", "mine"),
+    [
+        ("0.0.0.0", "10.0.0.7:80", True),
+        ("0.0.0.0", "evil.example", False),
+        ("::", "[fe80::1]:80", True),
+        ("photo.example", "photo.example:80", True),
+    ],
+)
+def test_bound_elsewhere_only_addresses_and_its_own_name_are_taken(bound: str, name: str, mine: bool) -> None:
+    assert Guard(lambda *_: None, "token", bound, 80)._is_mine(name) is mine  # type: ignore[arg-type, return-value]
+
+
+def test_scripts_and_styles_come_from_files_alone(served: Served) -> None:
+    policy = served.ask("GET", "/").headers["content-security-policy"]
+    assert "unsafe" not in policy
+    assert "default-src 'none'" in policy
+    html = (PAGE / "index.html").read_text()
+    assert not re.search(r"<script(?![^>]*\bsrc=)|<style|\son\w+=|\sstyle=|javascript:", html)
+    assert not re.findall(r"https?://(?!www\.w3\.org/)", "".join(file.read_text() for file in PAGE.iterdir()))
+
+
+@pytest.mark.parametrize("name", ["../server.py", "..%2fserver.py", "%2e%2e/server.py", "nothing.js", ".", "%00"])
+def test_no_path_leads_out_of_the_page(served: Served, name: str) -> None:
+    assert served.ask("GET", f"/page/{name}").status == 404
+
+
+@pytest.mark.parametrize("path", ["/photos/{}", "/masks/{}", "/results/{}/0", "/results/{}/0/small"])
+@pytest.mark.parametrize("name", ["..%2f..%2fetc", "0" * 16, "*", "%2e%2e", "x" * 300])
+def test_no_id_opens_what_is_not_the_histories(served: Served, path: str, name: str) -> None:
+    assert served.ask("GET", path.format(name)).status in (400, 404)
+
+
+def test_an_upload_that_announces_two_gigabytes_is_refused_before_its_bytes(served: Served) -> None:
+    with socket.create_connection(("127.0.0.1", served.port), timeout=20) as wire:
+        head = f"POST /photos HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nContent-Length: {2**31}\r\n"
+        wire.sendall(f"{head}Cookie: inlay-{served.port}={served.token}\r\n\r\n".encode())
+        answer = wire.recv(65536)
+    assert answer.startswith(b"HTTP/1.1 413")
+    assert b"at most 512 MB" in answer
+    assert served.ask("GET", "/state").status == 200
+
+
+def test_an_upload_without_end_is_refused_at_the_limit(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server, "LARGEST_UPLOAD", 2**20)
+    sent = 0
+    with socket.create_connection(("127.0.0.1", served.port), timeout=20) as wire:
+        head = f"POST /photos HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nTransfer-Encoding: chunked\r\n"
+        wire.sendall(f"{head}Cookie: inlay-{served.port}={served.token}\r\n\r\n".encode())
+        try:
+            for _ in range(2**11):
+                wire.sendall(b"10000\r\n" + bytes(2**16) + b"\r\n")
+                sent += 2**16
+        except OSError:
+            pass
+    assert sent < 2**26
+    assert not list((served.folder / "photos").glob(".incoming*"))
+    assert served.ask("GET", "/state").status == 200
+
+
+def bomb() -> bytes:
+    """A PNG of a few bytes that claims 100 000 x 100 000 pixels."""
+    head = b"IHDR" + struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
+    chunks = [(13, head), (0, b"IDAT")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", size) + chunk + struct.pack(">I", zlib.crc32(chunk)) for size, chunk in chunks
+    )
+
+
+@pytest.mark.parametrize(
+    ("sent", "said"),
+    [
+        (bomb(), "more than the limit"),
+        (png()[:200], "damaged or cut short"),
+        (b"GIF87a", "not an image|damaged"),
+        (b"<svg onload='alert(1)'/>", "not an image"),
+        (b"", "empty"),
+    ],
+    ids=["bomb", "cut short", "no more than a start", "svg", "empty"],
+)
+def test_what_is_no_photo_is_refused_by_its_own_name(served: Served, sent: bytes, said: str) -> None:
+    sentence = refused(served.ask("POST", "/photos?name=..%2Fmine.png", sent))
+    assert re.search(said, sentence)
+    assert "mine.png" in sentence
+    assert str(served.folder) not in sentence
+    assert not list((served.folder / "photos").glob(".incoming*"))
+
+
+def test_photos_come_back_byte_for_byte_or_as_a_picture_that_browsers_show(served: Served, tmp_path: Path) -> None:
+    told = json.loads(served.ask("POST", "/photos?name=My%20Photo.PNG", png(33, 21)).body)
+    assert (told["width"], told["height"]) == (33, 21)
+    assert served.ask("GET", f"/photos/{told['photo']}").body == png(33, 21)
+    pixels = np.random.default_rng(1).integers(0, 256, (8, 9, 3), np.uint8)
+    Photo.from_image(pixels).save(tmp_path / "scan.tif")
+    told = json.loads(served.ask("POST", "/photos?name=scan.tif", (tmp_path / "scan.tif").read_bytes()).body)
+    answer = served.ask("GET", f"/photos/{told['photo']}")
+    assert answer.headers["content-type"] == "image/png"
+    (tmp_path / "shown.png").write_bytes(answer.body)
+    np.testing.assert_array_equal(Photo.open(tmp_path / "shown.png").pixels, pixels)
+
+
+@pytest.mark.parametrize(
+    ("path", "wish", "said"),
+    [
+        ("/photos/{photo}/mask", {"points": [[400, 3, 1]]}, "outside the photo"),
+        ("/photos/{photo}/mask", {"points": [[3, 3, 0]]}, "Nothing is pointed at"),
+        ("/photos/{photo}/mask", {"points": [[3, 3, 7]]}, "cannot be read"),
+        ("/photos/{photo}/mask", {"box": [1, 1, 1, 1]}, "no area"),
+        ("/runs", {"action": "edit"}, "no photo"),
+        ("/runs", {"action": "edit", "photo": "{photo}"}, "Nothing is pointed at"),
+        ("/runs", {"action": "delete"}, "cannot 'delete'"),
+        ("/runs", {"action": "generate", "fields": {"photo": "/etc/passwd"}}, "no field 'photo'"),
+        ("/runs", {"action": "generate", "fields": {"layout": "/etc/passwd"}}, "no field 'layout'"),
+        ("/runs", {"action": "generate", "fields": {"segmenter": "/tmp"}}, "no field 'segmenter'"),
+        ("/runs", {"action": "generate", "fields": {"model": "/tmp/evil"}}, "was not offered"),
+        ("/runs", {"action": "generate", "fields": {"steps": "many"}}, "steps"),
+        ("/runs", {"action": "generate", "ending": "/../x.png"}, "not as"),
+        ("/runs", [], "cannot be read"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_a_sentence(
+    served: Served, photo: str, path: str, wish: object, said: str
+) -> None:
+    body = json.dumps(wish).replace("{photo}", photo)
+    sentence = refused(served.ask("POST", path.format(photo=photo), body))
+    assert said in sentence
+    assert "\n" not in sentence
+
+
+@pytest.mark.parametrize(
+    ("query", "body", "said"),
+    [
+        ("width=8&height=2", zlib.compress(b"\0"), "not one of 8 x 2"),
+        ("width=8&height=2", zlib.compress(bytes(2**24)), "not one of 8 x 2"),
+        ("width=8&height=2", b"what", "whole"),
+        ("width=-8&height=2", b"", "whole number"),
+        ("width=999999&height=999999", b"", "none"),
+        ("", b"", "whole number"),
+    ],
+    ids=["short", "inflating", "no deflate", "negative", "huge", "without a size"],
+)
+def test_a_mask_that_is_none_is_refused(served: Served, query: str, body: bytes, said: str) -> None:
+    assert said in refused(served.ask("POST", f"/masks?{query}", body))
+
+
+def test_a_mask_comes_back_as_it_was_sent(served: Served) -> None:
+    mask = np.zeros((30, 41), bool)
+    mask[3:20, 7:40] = True
+    mask[9, 9] = False
+    packed = zlib.compress(np.packbits(mask, axis=1).tobytes())
+    name = json.loads(served.ask("POST", "/masks?width=41&height=30", packed).body)["mask"]
+    from PIL import Image
+
+    np.testing.assert_array_equal(np.asarray(Image.open(served.folder / "masks" / f"{name}.png")) > 127, mask)
+    answer = served.ask("GET", f"/masks/{name}")
+    where = json.loads(answer.headers["inlay-mask"])
+    assert (where["left"], where["top"]) == (7, 3)
+    alpha = np.asarray(Image.open(io.BytesIO(answer.body)).convert("RGBA"))[..., 3]
+    np.testing.assert_array_equal(alpha > 127, mask[3:20, 7:40])
+
+
+def test_fifty_clients_at_once_are_served(served: Served, photo: str) -> None:
+    def client(number: int) -> list[int]:
+        wish = json.dumps({"points": [[number % 40, 15, 1]]})
+        asked = [("GET", "/", None), ("GET", "/state", None), ("POST", f"/photos/{photo}/mask", wish)]
+        return [served.ask(method, path, body).status for method, path, body in asked]
+
+    with ThreadPoolExecutor(50) as pool:
+        statuses = [status for one in pool.map(client, range(50)) for status in one]
+    assert statuses == [200] * 150
+
+
+def test_the_page_offers_every_format_that_results_have() -> None:
+    assert all(f'"{ending}"' in (PAGE / "form.js").read_text() for ending in ENDINGS)

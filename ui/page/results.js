@@ -63,10 +63,13 @@ export async function arrived(name, asked) {
 function drawResult() {
   const { result } = desk;
   $("result").hidden = !result;
+  for (const item of $("history").children) item.ariaSelected = "false";
+  if (result) fillResult(result);
   desk.view.insets.bottom = result ? $("result").offsetHeight + 24 : 12;
   if (desk.view.fitted) desk.view.fit();
-  for (const item of $("history").children) item.ariaSelected = "false";
-  if (!result) return;
+}
+
+function fillResult(result) {
   const { entry, number } = result;
   const at = entries.findIndex((one) => one.result === entry.result);
   if (at >= 0) {

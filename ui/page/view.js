@@ -103,11 +103,12 @@ export class View {
     return { clientX: box.left + box.width / 2, clientY: box.top + box.height / 2 };
   }
 
+  /** The middle of the screen's pixel that a pointer is on, from the canvas's left upper corner. */
   device({ clientX, clientY }) {
     const box = this.canvas.getBoundingClientRect();
     return [
-      (clientX - box.left) * (this.canvas.width / box.width),
-      (clientY - box.top) * (this.canvas.height / box.height),
+      Math.floor((clientX - box.left) * (this.canvas.width / box.width)) + 0.5,
+      Math.floor((clientY - box.top) * (this.canvas.height / box.height)) + 0.5,
     ];
   }
 

@@ -21,7 +21,8 @@ from PIL import Image
 
 WATCH = """async () => {
   const { desk } = await import("/page/desk.js");
-  desk.view.canvas.addEventListener("pointerup", () => { window.clicked = performance.now(); window.drawn = null; }, true);
+  const clicked = () => { window.clicked = performance.now(); window.drawn = null; };
+  desk.view.canvas.addEventListener("pointerup", clicked, true);
   const seen = () => {
     if (window.clicked && !window.drawn && document.getElementById("busy").hidden) {
       const message = new MessageChannel();  // answers once the frame is drawn

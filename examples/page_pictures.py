@@ -1,6 +1,6 @@
 """Take the pictures of the page that README shows: a mask, and a result beside what was there before.
 
-    python examples/page_pictures.py
+python examples/page_pictures.py
 """
 
 import tempfile

@@ -7,9 +7,12 @@ import shlex
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from ..editing.job import JOBS, POINTERS, Job, Record, Shell, checked
+from ..editing.job import POINTERS, EditJob, GenerateJob, Job, Record, Shell, checked
 from ..errors import UsageError
 from ..guidance.written import written
+
+ACTIONS: dict[str, type[Job]] = {"edit": EditJob, "generate": GenerateJob}
+"""What a page can ask for."""
 
 MAIN = ("prompt", "method", "strength", "steps", "seed", "num_images", "model")
 """Fields in view; all others stand under "More", as their record has them."""
@@ -61,9 +64,9 @@ def job_of(action: str, given: Mapping[str, Any], models: Collection[str], **our
     Raises:
         UsageError: a field that the form does not have, or one outside its range; a model that was not offered.
     """
-    if action not in JOBS:
+    if action not in ACTIONS:
         raise UsageError(f"The page cannot {action!r}; load it anew.")
-    kind = JOBS[action]
+    kind = ACTIONS[action]
     filled = {name: value for name, value in given.items() if value not in ("", None)}
     if foreign := filled.keys() - set(kind.model_fields) | filled.keys() & (IDLE | DRAWN - SLIDERS):
         raise UsageError(f"The form has no field {min(foreign)!r}; load the page anew.")
@@ -85,7 +88,7 @@ def filled_in(job: Job) -> dict[str, Any]:
     }
 
 
-def differing(job: EditJob | GenerateJob) -> dict[str, Any]:
+def differing(job: Job) -> dict[str, Any]:
     """The fields that are not as they are anyway."""
     return {name: value for name, value in job if value != type(job).model_fields[name].default}
 
@@ -123,6 +126,6 @@ def row(record: Record, name: str, output: str) -> str:
     return json.dumps({"id": name, "output": output, **fields})
 
 
-def again(record: Record) -> EditJob | GenerateJob:
+def again(record: Record) -> Job:
     """The job that makes a picture again."""
     return checked(type(record.job), **record.again())

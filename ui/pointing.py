@@ -12,8 +12,8 @@ import numpy as np
 from jaxtyping import Bool
 from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
+from ..editing.job import Setup
 from ..errors import UsageError
-from ..photos import MAX_PIXELS
 from ..photos.photo import Photo
 from .history import History
 
@@ -51,15 +51,16 @@ class Pointing:
     """One segmenter at work on the photos of a history, one request after the other."""
 
     history: History
+    setup: Setup
     segmenter: str = "auto"
-    offline: bool = False
-    max_pixels: int = MAX_PIXELS
     _thread: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "segmenter"))
     _photos: dict[str, Photo] = field(default_factory=dict)
 
     def open(self, identity: str) -> Photo:
-        """A photo of the history; its encoding begins."""
-        photo = self._photos.pop(identity, None) or Photo.open(self.history.photo(identity), max_pixels=self.max_pixels)
+        """A photo of the history."""
+        photo = self._photos.pop(identity, None) or Photo.open(
+            self.history.photo(identity), max_pixels=self.setup.max_pixels
+        )
         self.remember(identity, photo)
         return photo
 
@@ -78,9 +79,8 @@ class Pointing:
 
     def _encode(self, identity: str) -> None:
         from ..segmentation.backends import load
-        from ..segmentation.pointing import encode
 
-        encode(self.open(identity).pixels, load(self.segmenter, offline=self.offline))
+        load(self.segmenter, self.setup.offline, self.setup.device).encode(self.open(identity).pixels)
 
     def _find(self, identity: str, pointed: Pointed) -> Found:
         from ..segmentation import pick, segment
@@ -94,7 +94,8 @@ class Pointing:
             boxes=[] if pointed.box is None else [pointed.box],
             text=pointed.text or None,
             backend=self.segmenter,
-            offline=self.offline,
+            offline=self.setup.offline,
+            device=self.setup.device,
         )
         mask = pick(found, "all" if pointed.text else "best")
         seconds = time.perf_counter() - begun

@@ -90,7 +90,7 @@ class Server:
 
     @cached_property
     def pointing(self) -> Pointing:
-        return Pointing(self.history, self.segmenter, self.setup.offline, self.setup.max_pixels)
+        return Pointing(self.history, self.setup, self.segmenter)
 
     @cached_property
     def work(self) -> Work:
@@ -463,11 +463,9 @@ def as_png(path: Path) -> bytes:
 
 def finds_text() -> bool:
     """Whether a model that finds things by text is on this machine."""
-    from huggingface_hub import try_to_load_from_cache
+    from ..weights.at_hand import weights_at_hand
 
-    from ..segmentation.text import DETECTORS
-
-    return any(isinstance(try_to_load_from_cache(name, "config.json"), str) for name in DETECTORS)
+    return any(one.kind == "detection" and one.state == "ready" for one in weights_at_hand())
 
 
 async def refused(_: Request, error: Exception) -> Response:

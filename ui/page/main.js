@@ -15,12 +15,15 @@ function drawPlaces() {
   const now = places?.now.places ?? [];
   $("places-title").textContent = now.length > 1 ? "Places" : "Place";
   for (const row of [...list.children]) if (!now.some(({ id }) => row.dataset.of === `${desk.mode} ${id}` && row.board === places)) row.remove();
-  for (const place of now) {
+  now.forEach((place, k) => {
     let row = [...list.children].find((one) => one.dataset.of === `${desk.mode} ${place.id}`);
     row ??= list.appendChild(placeRow(places, place));
     row.querySelector("[type=radio]").checked = place.id === places.now.active;
+    row.querySelector("[type=radio]").ariaLabel = `Place ${k + 1}`;
+    row.querySelector("[type=text]").ariaLabel = `Words of place ${k + 1}`;
+    row.querySelector("button").ariaLabel = `Remove place ${k + 1}`;
     row.querySelector("button").hidden = now.length === 1;
-  }
+  });
 }
 
 function placeRow(places, place) {
@@ -28,15 +31,15 @@ function placeRow(places, place) {
   row.dataset.of = `${desk.mode} ${place.id}`;
   row.board = places;
   row.style.setProperty("--of", place.colour);
-  const radio = Object.assign(document.createElement("input"), { type: "radio", name: "place", ariaLabel: `Place ${place.id}` });
+  const radio = Object.assign(document.createElement("input"), { type: "radio", name: "place" });
   radio.addEventListener("change", () => places.choose(place.id));
   const words = Object.assign(document.createElement("input"), {
-    type: "text", value: places.words.get(place.id) ?? "", ariaLabel: `Words of place ${place.id}`,
+    type: "text", value: places.words.get(place.id) ?? "",
     placeholder: desk.mode === "edit" ? "Its words (optional)" : "Its words in the prompt",
   });
   words.addEventListener("input", () => places.words.set(place.id, words.value));
   words.addEventListener("focus", () => { if (places.now.active !== place.id) places.choose(place.id); });
-  const away = Object.assign(document.createElement("button"), { type: "button", textContent: "×", ariaLabel: `Remove place ${place.id}` });
+  const away = Object.assign(document.createElement("button"), { type: "button", textContent: "×" });
   away.addEventListener("click", () => places.remove(place.id));
   row.append(radio, words, away);
   return row;

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
+
+import uvicorn
 
 QUIET = 15.0
 """Seconds after which a comment keeps the connection open."""
@@ -46,3 +49,15 @@ class Events:
                 yield text
         finally:
             self._listeners.discard(listener)
+
+
+class Serving(uvicorn.Server):
+    """A server that ends the open streams of news before it waits for whoever still listens."""
+
+    def __init__(self, config: uvicorn.Config, events: Events) -> None:
+        super().__init__(config)
+        self.events = events
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        self.events.close()
+        await super().shutdown(sockets)

@@ -130,9 +130,9 @@ class History:
         return Result(folder, tuple(kept["records"]), tuple(kept["notes"]))
 
     def all_results(self) -> list[Result]:
-        """Newest first."""
+        """Newest first; those of another version, whose settings cannot be read, are left where they are."""
         finished = sorted(self.results.glob("*/result.json"), key=lambda file: file.parent.name, reverse=True)
-        return [self.result(file.parent.name) for file in finished]
+        return [result for file in finished if (result := self.result(file.parent.name)).readable]
 
 
 @dataclass(frozen=True)
@@ -146,6 +146,13 @@ class Result:
     @property
     def name(self) -> str:
         return self.folder.name
+
+    @property
+    def readable(self) -> bool:
+        try:
+            return bool([self.record(number) for number in range(len(self.records))])
+        except UsageError:
+            return False
 
     def picture(self, number: int) -> Path:
         """The file of a picture, counted from 0. Raises UsageError for a number that has none."""

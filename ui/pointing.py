@@ -69,6 +69,10 @@ class Pointing:
         while len(self._photos) > KEPT:
             self._photos.pop(next(iter(self._photos)))
 
+    def close(self) -> None:
+        """Forget what nobody waits for any more."""
+        self._thread.shutdown(wait=False, cancel_futures=True)
+
     def encode(self, identity: str) -> Future[None]:
         """Have the segmenter look at a photo now, so that the first click is as fast as any other."""
         return self._thread.submit(self._encode, identity)

@@ -63,6 +63,7 @@ def page(
     with extra("ui"):
         import uvicorn
 
+        from .events import Serving
         from .guard import is_local
         from .server import Server
     history = History((folder or (photo.parent if photo else Path()) / FOLDER).absolute())
@@ -84,7 +85,7 @@ def page(
         timeout_graceful_shutdown=1,
         server_header=False,
     )
-    return Page(address, warning, uvicorn.Server(config), bound)
+    return Page(address, warning, Serving(config, server.events), bound)
 
 
 def show(page: Page) -> None:

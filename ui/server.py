@@ -141,6 +141,7 @@ class Server:
             self.pointing.encode(self.opened)
         yield
         self.work.close()
+        self.pointing.close()
 
     async def page(self, request: Request) -> Response:
         name = request.path_params.get("name", "index.html")

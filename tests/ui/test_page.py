@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from inlay import Photo
-from inlay.photos.metadata import read_settings
+from inlay.photos.read import read_settings
 from PIL import Image
 
 from .conftest import Serve, Served, numbered, whereabouts

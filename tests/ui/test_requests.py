@@ -7,6 +7,8 @@ import json
 import re
 import socket
 import struct
+import subprocess
+import sys
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -107,7 +109,7 @@ def test_an_upload_that_announces_two_gigabytes_is_refused_before_its_bytes(serv
     with socket.create_connection(("127.0.0.1", served.port), timeout=20) as wire:
         head = f"POST /photos HTTP/1.1\r\nHost: 127.0.0.1:{served.port}\r\nContent-Length: {2**31}\r\n"
         wire.sendall(f"{head}Cookie: inlay-{served.port}={served.token}\r\n\r\n".encode())
-        answer = wire.recv(65536)
+        answer = b"".join(iter(lambda: wire.recv(65536), b""))
     assert answer.startswith(b"HTTP/1.1 413")
     assert b"at most 512 MB" in answer
     assert served.ask("GET", "/state").status == 200
@@ -240,6 +242,19 @@ def test_fifty_clients_at_once_are_served(served: Served, photo: str) -> None:
     with ThreadPoolExecutor(50) as pool:
         statuses = [status for one in pool.map(client, range(50)) for status in one]
     assert statuses == [200] * 150
+
+
+def test_the_command_says_first_where_the_page_is(tmp_path: Path) -> None:
+    (tmp_path / "photo.png").write_bytes(png())
+    start = "from inlay.cli import main; main()"
+    command = [sys.executable, "-c", start, "ui", "photo.png", "--no-browser", "--host", "0.0.0.0"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        assert re.fullmatch(r"http://0\.0\.0\.0:\d+/\?token=[\w-]{32}\n", running.stdout.readline())
+        assert "Everyone who reaches" in running.stderr.readline()
+        running.terminate()
+    assert (tmp_path / "inlay-history" / "photos").is_dir()
 
 
 def test_the_page_offers_every_format_that_results_have() -> None:

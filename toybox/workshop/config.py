@@ -1,11 +1,11 @@
-"""Configurations of one recipe: `base` for a GPU, `mini` for two CPU cores, `mini-256` to go on from it."""
+"""Configurations of one recipe: `base` for a GPU, `mini` for two CPU cores, `toybox` for 256×256."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
 from ...errors import UsageError
-from .world import MINI_LARGE, WORLDS, World
+from .world import WORLDS, World
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,6 @@ class Config:
     segmenter_batch: int
     shares: tuple[float, float, float]
     """Of `--minutes`: autoencoder, UNet, each of the two segmenters."""
-    large: World | None = None
-    """Larger pictures for every other step of the UNet, whose batch shrinks as their area grows."""
-
-    @property
-    def size(self) -> int:
-        """The side of the pictures that the model is for."""
-        return (self.large or self.world).size
 
 
 CONFIGS = {
@@ -71,7 +64,9 @@ CONFIGS = {
 }
 
 
-CONFIGS["mini-256"] = replace(CONFIGS["mini"], large=MINI_LARGE)
+CONFIGS["toybox"] = replace(
+    CONFIGS["mini"], world=WORLDS["toybox"], batch=12, rate=3e-4, pool=49_152, shard=512, grow_every=340
+)
 
 
 def config(name: str) -> Config:

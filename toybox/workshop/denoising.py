@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,6 +13,9 @@ from .grounding import Maps, area_under_curve, grounding_loss
 from .networks import Painter, noise_levels
 from .pool import Pool
 
+OBJECTS = 4.0
+"""How much an object's cell counts where one of the ground counts 1: the eye goes there, the optimum stays."""
+
 
 @dataclass(frozen=True)
 class Denoising:
@@ -22,10 +24,9 @@ class Denoising:
     Timesteps are drawn in proportion to their min-SNR weight instead of being weighted: the same mean, less noise.
     """
 
-    pools: Sequence[Pool]
-    """Each step draws from one of them."""
+    pool: Pool
     batch: int
-    """Scenes of the first pool a step; of a pool of larger pictures, as many as have the same area."""
+    """Scenes a step."""
     levels: Float[Tensor, "1000"]
     empty: Int[Tensor, "tokens"]
     half: bool
@@ -34,9 +35,8 @@ class Denoising:
     grounding: float = 0.05
 
     def __call__(self, model: nn.Module, random: Generator) -> Tensor:
-        pool = self.pools[int(torch.randint(len(self.pools), (), generator=random))]
-        count = self.batch * self.pools[0].renderer.world.size ** 2 // pool.renderer.world.size**2
-        batch = pool.batch(random, count)
+        count = self.batch
+        batch = self.pool.batch(random, count)
         clean = batch["latents"].float()
         device, mine = clean.device, team.share(count)
         ratio = self.levels / (1 - self.levels)
@@ -50,8 +50,10 @@ class Denoising:
         with torch.autocast(device.type, torch.bfloat16, enabled=self.half):
             noised = add_noise(clean, noise, self.levels[timesteps]).contiguous(memory_format=torch.channels_last)
             predicted = model(noised, timesteps, ids, maps).float()
-        error = (predicted - noise).square().mean()
-        grounded = grounding_loss([layer.float() for layer in maps], words, batch["masks"].float() / 255)
+        masks = batch["masks"].float() / 255
+        looked_at = 1 + (OBJECTS - 1) * masks.amax(1, keepdim=True)
+        error = ((predicted - noise).square() * looked_at).mean() / looked_at.mean()
+        grounded = grounding_loss([layer.float() for layer in maps], words, masks)
         return error + self.grounding * grounded
 
 

@@ -51,7 +51,7 @@ class Painter(nn.Module):
             )
         )
         self.unet = UNet2DConditionModel(
-            sample_size=recipe.size // FACTOR,
+            sample_size=recipe.world.size // FACTOR,
             in_channels=CHANNELS,
             out_channels=CHANNELS,
             block_out_channels=recipe.widths,

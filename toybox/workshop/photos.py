@@ -1,4 +1,4 @@
-"""Crops of the real photos in scikit-image's wheel, as grounds and for the autoencoder.
+"""Crops of real photos, as grounds and for the autoencoder: scikit-image's, and those of a folder if one is given.
 
 `coffee` and `chelsea` never enter: they are the demo photos.
 """
@@ -15,31 +15,31 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-NAMES = (
-    "astronaut.png", "motorcycle_left.png", "motorcycle_right.png", "rocket.jpg", "camera.png", "coins.png",
-    "retina.jpg", "clock_motion.png",
-)  # fmt: skip
-COMMON = 4
-"""The first photos show everyday places; they fill half of the bank."""
+EVERYDAY = ("astronaut.png", "motorcycle_left.png", "motorcycle_right.png", "rocket.jpg")
+OTHER = ("camera.png", "coins.png", "retina.jpg", "clock_motion.png")
 
 
-def photo_folder() -> Path | None:
-    """scikit-image's data folder, or None where it is not installed."""
+def photo_files(folder: Path | None = None) -> tuple[list[Path], list[Path]]:
+    """Photos of everyday places, those of `folder` among them, and others; none of scikit-image's without it."""
     found = find_spec("skimage")
-    return Path(found.origin).parent / "data" if found and found.origin else None
+    packed = Path(found.origin).parent / "data" if found and found.origin else None
+    everyday = [packed / name for name in EVERYDAY] if packed else []
+    given = sorted(folder.glob("*.jpg")) if folder else []
+    return everyday + given, [packed / name for name in OTHER] if packed else []
 
 
 @cache
-def photo_bank(size: int, count: int = 1200) -> UInt8[Tensor, "n 3 s s"]:
-    """`count` square crops of `size`, the same on every call; an empty bank where scikit-image is not installed."""
-    folder = photo_folder()
-    if folder is None:
+def photo_bank(size: int, count: int = 1200, folder: Path | None = None) -> UInt8[Tensor, "n 3 s s"]:
+    """`count` square crops of `size`, the same on every call, five of six everyday; none where there are no photos."""
+    files = photo_files(folder)
+    kinds = [[Image.open(file).convert("RGB") for file in part] for part in files]
+    if not kinds[0]:
         return torch.empty(0, 3, size, size, dtype=torch.uint8)
-    photos = [Image.open(folder / name).convert("RGB") for name in NAMES]
     random = np.random.default_rng(0)
     crops = []
     for _ in range(count):
-        photo = photos[random.integers(COMMON if random.random() < 0.5 else len(photos))]
+        kind = kinds[int(bool(kinds[1]) and random.random() < 1 / 6)]
+        photo = kind[random.integers(len(kind))]
         side = int(min(photo.size) * random.uniform(0.3, 1.0))
         left, top = (int(random.integers(length - side + 1)) for length in photo.size)
         crop = photo.resize(
@@ -50,4 +50,5 @@ def photo_bank(size: int, count: int = 1200) -> UInt8[Tensor, "n 3 s s"]:
 
 
 def to_unit(pixels: UInt8[Tensor, "n 3 s s"]) -> Float[Tensor, "n 3 s s"]:
+    """Bytes to [0, 1]."""
     return pixels.float() / 255

@@ -34,17 +34,30 @@ class Pool:
     """
 
     def __init__(
-        self, renderer: Renderer, vae: AutoencoderKL, tokenizer: CLIPTokenizer, folder: Path, shard: int, count: int
+        self,
+        renderer: Renderer,
+        vae: AutoencoderKL,
+        tokenizer: CLIPTokenizer,
+        folder: Path,
+        shard: int,
+        count: int,
+        half: bool = False,
     ) -> None:
         self.renderer, self.vae, self.tokenizer, self.folder = renderer, vae, tokenizer, folder
-        self.shard, self.count = shard, count
+        self.shard, self.count, self.half = shard, count, half
         self.shards: list[dict[str, Tensor]] = []
         folder.mkdir(parents=True, exist_ok=True)
 
     def grow(self, shards: int) -> None:
         """Holds that many shards, made here if no file has them."""
-        while len(self.shards) < shards:
-            shard = load_file(self.ready(len(self.shards)))
+        wanted = range(len(self.shards), shards)
+        if not wanted:
+            return
+        for number in wanted[team.rank() :: team.size()]:
+            self.ready(number)
+        team.wait()
+        for number in wanted:
+            shard = load_file(self.ready(number))
             self.shards.append({name: part.to(self.renderer.device) for name, part in shard.items()})
 
     def ready(self, number: int) -> Path:
@@ -53,7 +66,7 @@ class Pool:
         if not file.exists():
             batches = self.shard // BATCH
             seeds = range(FIRST_SEED + number * batches, FIRST_SEED + (number + 1) * batches)
-            parts = [encode(self.renderer(seed, BATCH), self.vae, self.tokenizer) for seed in seeds]
+            parts = [encode(self.renderer(seed, BATCH), self.vae, self.tokenizer, self.half) for seed in seeds]
             partial = file.with_suffix(f".{torch.randint(1 << 30, ()).item()}.part")
             save_file({name: torch.cat([part[name] for part in parts]).cpu() for name in parts[0]}, partial)
             partial.replace(file)
@@ -69,9 +82,10 @@ class Pool:
 
 
 @torch.no_grad()
-def encode(scenes: Scenes, vae: AutoencoderKL, tokenizer: CLIPTokenizer) -> dict[str, Tensor]:
-    """Latents, token ids and mentions of `scenes`, in small types."""
-    latents = torch.cat([vae.encode(part * 2 - 1).latent_dist.mean for part in scenes.images.split(16)])
+def encode(scenes: Scenes, vae: AutoencoderKL, tokenizer: CLIPTokenizer, half: bool = False) -> dict[str, Tensor]:
+    """Latents (computed in bfloat16 if `half`), token ids and mentions of `scenes`, in small types."""
+    with torch.autocast(scenes.images.device.type, torch.bfloat16, enabled=half):
+        latents = torch.cat([vae.encode(part * 2 - 1).latent_dist.mean for part in scenes.images.split(16)])
     cover = F.avg_pool2d(scenes.masks.float(), FACTOR)
     count, (height, width) = len(scenes.captions), cover.shape[-2:]
     ids = torch.empty(count, LENGTH, dtype=torch.int16)

@@ -8,17 +8,19 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from random import Random
 
 import torch
 import torch.nn.functional as F
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Generator, Tensor
 
 from .captions import Caption, write
 from .grounds import paint
 from .photos import photo_bank, to_unit
-from .world import COLOURS, PHOTO, Ground, World
+from .world import COLOURS, PHOTO, SMALLEST, Ground, World
 
 LEVELS = 3
 """Blurred copies of each sprite, one per halving, so that small objects do not alias."""
@@ -53,12 +55,17 @@ class Layout:
 class Renderer:
     """Draws scenes of `world` with the sprites of `atlas`, on the atlas's device."""
 
-    def __init__(self, world: World, atlas: Float[Tensor, "nouns 4 s s"]) -> None:
+    def __init__(self, world: World, atlas: Float[Tensor, "nouns 4 s s"], photos: Path | None = None) -> None:
         self.world = world
         self.device = atlas.device
         self.pyramid = torch.stack([_blurred(atlas, level) for level in range(LEVELS)])
         self.hues = _hues(atlas).tolist()
-        self.photos = photo_bank(world.size)
+        self.photo_folder = photos
+
+    @cached_property
+    def photos(self) -> UInt8[Tensor, "n 3 s s"]:
+        """Grounds that are photos; cutting them takes seconds, so only who draws pays for it."""
+        return photo_bank(self.world.size, folder=self.photo_folder)
 
     def __call__(
         self,
@@ -102,6 +109,9 @@ class Renderer:
         number = torch.multinomial(torch.tensor(world.counts), count, replacement=True, generator=random)
         number = number if objects is None else torch.full_like(number, objects)
         ranges = torch.tensor([world.sizes[0], *world.sizes])[number]
+        if world.small:
+            small = (number == 1) & (uniform(0, 1, count) < world.small)
+            ranges[small] = torch.tensor([SMALLEST, world.sizes[0][0]])
         side = ranges[:, :1] + (ranges[:, 1:] - ranges[:, :1]) * uniform(0, 1, *shape)
         nouns = torch.randint(len(world.nouns), shape, generator=random)
         twins = torch.rand(count, generator=random) < 0.12

@@ -34,9 +34,19 @@ def rank() -> int:
     return dist.get_rank() if dist.is_initialized() else 0
 
 
+def size() -> int:
+    return dist.get_world_size() if dist.is_initialized() else 1
+
+
+def wait() -> None:
+    """Until every worker is here."""
+    if dist.is_initialized():
+        dist.barrier()
+
+
 def share(batch: int) -> slice:
     """Which samples of a batch are this worker's."""
-    return slice(rank(), batch, dist.get_world_size() if dist.is_initialized() else 1)
+    return slice(rank(), batch, size())
 
 
 @torch.no_grad()

@@ -45,8 +45,6 @@ class Workshop:
     name: str
     recipe: Config
     renderer: Renderer
-    large: Renderer | None
-    """Of the recipe's large world, if it has one."""
     folder: Path
     resume: bool
     minutes: float
@@ -130,16 +128,16 @@ def crops(
     return torch.stack(parts[team.share(batch)]).float() / 127.5 - 1
 
 
-def train_painter(shop: Workshop, pools: list[Pool]) -> Painter:
+def train_painter(shop: Workshop, pool: Pool) -> Painter:
     """The UNet and its text encoder, averaged over the last steps."""
     torch.manual_seed(2)
-    recipe, device, pool = shop.recipe, shop.renderer.device, pools[0]
+    recipe, device = shop.recipe, shop.renderer.device
     painter = Painter(recipe, pool.tokenizer).to(device).to(memory_format=torch.channels_last)
     if shop.init_from is not None:
         painter.load(shop.init_from)
     stage = shop.stage("unet", painter, recipe.shares[1], learning_rate=recipe.rate, warmup=200, decay=0.25)
     empty = torch.tensor(pool.tokenizer("", padding="max_length").input_ids)
-    loss = Denoising(pools, recipe.batch, noise_levels().to(device), empty, shop.half)
+    loss = Denoising(pool, recipe.batch, noise_levels().to(device), empty, shop.half)
     held_out = encode(pool.renderer(HELD_OUT, 64), pool.vae, pool.tokenizer)
     held_out = {name: part.to(device) for name, part in held_out.items()}
 
@@ -149,8 +147,7 @@ def train_painter(shop: Workshop, pools: list[Pool]) -> Painter:
         return "attention AUC " + " / ".join(scores)
 
     def before(stage: Stage[Painter]) -> None:
-        for part in pools:
-            part.grow(min(part.count, 3 + stage.step // recipe.grow_every))
+        pool.grow(min(pool.count, 1 + stage.step // recipe.grow_every))
 
     stage.run(loss, watch, before)
     export(stage.averaged, pool.vae, pool.tokenizer, shop.folder / "weights")
@@ -208,13 +205,12 @@ def main() -> None:
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
     def renderer(world: World) -> Renderer:
-        return Renderer(world, load_atlas(world.nouns, world.size, options.sprites).to(device))
+        return Renderer(world, load_atlas(world.nouns, world.size, options.sprites).to(device), options.photos)
 
     shop = Workshop(
         options.config,
         recipe,
         renderer(recipe.world),
-        renderer(recipe.large) if recipe.large else None,
         options.out,
         options.resume,
         options.minutes,
@@ -241,15 +237,12 @@ def train(shop: Workshop, stages: list[str]) -> None:
     if {"pool", "unet"} & set(stages):
         tokenizer = tokenizer_of(shop)
         count, shard = shop.recipe.pool // shop.recipe.shard, shop.recipe.shard
-        pools = [Pool(shop.renderer, vae, tokenizer, shop.folder / "pool", shard, count)]
-        if shop.large is not None:
-            pools.append(Pool(shop.large, vae, tokenizer, shop.folder / "pool-large", shard, max(1, count // 4)))
+        pool = Pool(shop.renderer, vae, tokenizer, shop.folder / "pool", shard, count, shop.half)
     if "pool" in stages:
-        for pool in pools:
-            for number in range(pool.count):
-                pool.ready(number)
+        for number in range(pool.count):
+            pool.ready(number)
     if "unet" in stages:
-        train_painter(shop, pools)
+        train_painter(shop, pool)
     if "decoder" in stages:
         vae = train_decoder(shop, vae)
         vae.half().save_pretrained(shop.folder / "weights" / "vae")
@@ -268,7 +261,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--config",
         default="mini",
-        help="mini (two CPU cores, hours), mini-256 (goes on from it), base (a GPU, minutes)",
+        help="mini (two CPU cores, hours), toybox (256×256), base (a GPU, minutes)",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and weights")
     parser.add_argument("--minutes", type=float, default=180.0, help="for all stages together")
@@ -284,6 +277,7 @@ def arguments() -> argparse.Namespace:
         help="start the UNet from these weights with a fresh optimizer, and without its stage take their autoencoder",
     )
     parser.add_argument("--sprites", type=Path, help="one file of decoded sprites, for a machine without npm")
+    parser.add_argument("--photos", type=Path, help="folder of .jpg photos that are grounds too")
     parser.add_argument("--save-sprites", type=Path, help="write that file and stop")
     parser.add_argument("--stages", default="autoencoder,unet,guide,judge", help="which of " + ", ".join(STAGES))
     return parser.parse_args()

@@ -152,6 +152,10 @@ FILLERS: tuple[str, ...] = tuple(_FILLERS.split())
 """What captions say between names, and what people say besides."""
 
 
+SMALLEST = 0.10
+"""The smallest side of an object, as a share of the picture's."""
+
+
 @dataclass(frozen=True)
 class World:
     """One configuration's world. Sizes are shares of the side; counts, of scenes with 0, 1, 2… objects."""
@@ -169,6 +173,8 @@ class World:
     """Degrees to either side."""
     photos: float
     """Share of scenes on a crop of a real photo."""
+    small: float
+    """Share of scenes with one object in which that is down to `SMALLEST` of the side."""
     occlusion: float
     """How much two objects may overlap, as a share of the sum of their half sides."""
 
@@ -185,6 +191,7 @@ WORLDS: dict[str, World] = {
         stretch=0.15,
         rotation=12.0,
         photos=0.35,
+        small=0.0,
         occlusion=0.25,
     ),
     "base": World(
@@ -198,12 +205,22 @@ WORLDS: dict[str, World] = {
         stretch=0.3,
         rotation=25.0,
         photos=0.3,
+        small=0.0,
         occlusion=0.4,
     ),
 }
 
-MINI_LARGE = replace(WORLDS["mini"], size=256, sizes=((0.09, 0.70), (0.09, 0.50)))
-"""The same things on pictures of four times the pixels, down to about 0.5 % of them."""
+WORLDS["toybox"] = replace(
+    WORLDS["mini"],
+    name="toybox",
+    size=256,
+    counts=(0.04, 0.66, 0.22, 0.08),
+    sizes=((0.25, 0.75), (0.20, 0.50), (0.16, 0.38)),
+    small=0.12,
+    photos=0.45,
+    occlusion=0.15,
+)
+"""The things of `mini` as edits show them: a window is cut around the mask, so one thing fills a good part of it."""
 
 
 def describe(world: World) -> dict[str, Any]:

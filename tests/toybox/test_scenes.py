@@ -15,12 +15,11 @@ from inlay.errors import UsageError
 from inlay.evaluation.datasets import open_dataset
 from inlay.tests.toybox.tiny_world import COLOURS, WORLD, atlas, renderer
 from inlay.toybox.workshop import make_benchmark
-from inlay.toybox.workshop import scenes as drawing
 from inlay.toybox.workshop.captions import write
 from inlay.toybox.workshop.config import config
 from inlay.toybox.workshop.grounds import PAINTERS, paint
 from inlay.toybox.workshop.scenes import Renderer
-from inlay.toybox.workshop.world import GROUNDS, NOUNS, PHOTO, WORLDS
+from inlay.toybox.workshop.world import GROUNDS, NOUNS, PHOTO
 from PIL import Image
 
 
@@ -74,15 +73,13 @@ def test_grounds_are_pictures(name: str) -> None:
 
 def test_every_ground_has_its_painter() -> None:
     assert {ground.name for ground in GROUNDS} == set(PAINTERS)
-    assert len(GROUNDS) >= 10
-    assert len(WORLDS["base"].nouns) >= 48
 
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10**6), st.lists(st.integers(0, len(NOUNS) - 1), min_size=1, max_size=3))
 def test_captions_name_every_object_once(seed: int, indices: list[int]) -> None:
     nouns = [NOUNS[index] for index in indices]
-    caption = write(Random(seed), nouns, [None] * len(nouns), Random(seed).choice((*GROUNDS, PHOTO)))
+    caption = write(Random(seed), nouns, Random(seed).choice((*GROUNDS, PHOTO)))
     named = sorted(object_ for _, objects in caption.names for object_ in objects)
     assert named == list(range(len(nouns)))
     for place, objects in caption.names:
@@ -92,21 +89,12 @@ def test_captions_name_every_object_once(seed: int, indices: list[int]) -> None:
 
 def test_order_of_mention_says_nothing() -> None:
     nouns = [NOUNS[0], NOUNS[1]]
-    first = [write(Random(seed), nouns, [None, None], PHOTO).names[0][1] for seed in range(200)]
+    first = [write(Random(seed), nouns, PHOTO).names[0][1] for seed in range(200)]
     assert 60 < first.count((0,)) < 140
 
 
-def test_hue_turns_to_the_named_colour() -> None:
-    """A red disc turned by 215 degrees is blue, and alpha stays."""
-    red = atlas()[:1]
-    hue = drawing._hues(red)
-    blue = drawing._turn_hue(red, 215.0 - hue)
-    assert torch.equal(blue[:, 3], red[:, 3])
-    assert blue[0, 2, 16, 16] > blue[0, 0, 16, 16] + 0.2
-
-
 def test_an_unknown_configuration_is_refused() -> None:
-    with pytest.raises(UsageError, match="no configuration 'huge'; choose one of mini, base, mini-256"):
+    with pytest.raises(UsageError, match="no configuration 'huge'; choose one of mini, toybox"):
         config("huge")
 
 

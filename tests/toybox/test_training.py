@@ -5,18 +5,16 @@ from __future__ import annotations
 import hashlib
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 import safetensors.torch
 import torch
 from inlay.errors import ModelError, UsageError
-from inlay.tests.toybox.tiny_world import LARGE, WORLD, recipe, renderer
+from inlay.tests.toybox.tiny_world import WORLD, recipe, renderer
 from inlay.toybox.workshop import autoencoder, sprites, tokens
 from inlay.toybox.workshop.captions import Caption
-from inlay.toybox.workshop.denoising import Denoising
-from inlay.toybox.workshop.networks import Painter, noise_levels
-from inlay.toybox.workshop.pool import Pool, tokenize
+from inlay.toybox.workshop.denoising import looked_at
+from inlay.toybox.workshop.pool import tokenize
 from inlay.toybox.workshop.stage import Plan, Stage
 from inlay.toybox.workshop.train import Workshop, train, train_autoencoder, train_segmenter
 from inlay.toybox.workshop.world import NOUNS
@@ -26,8 +24,7 @@ from transformers import CLIPTokenizer
 
 def workshop(folder: Path, steps: int, resume: bool = False) -> Workshop:
     folder.mkdir(exist_ok=True)
-    small, large = renderer(), renderer(LARGE)
-    return Workshop("mini", recipe(), small, large, folder, resume, minutes=0.0, steps=steps, init_from=None)
+    return Workshop("mini", recipe(), renderer(), folder, resume, minutes=0.0, steps=steps, init_from=None)
 
 
 @pytest.fixture(scope="module")
@@ -110,8 +107,8 @@ def test_a_stage_resumes_bit_for_bit_from_its_checkpoint(tmp_path: Path) -> None
 
 
 def test_a_checkpoint_of_another_configuration_is_refused(trained: Path) -> None:
-    other = replace(workshop(trained, 20, resume=True), name="base")
-    with pytest.raises(UsageError, match=r"is of configuration 'mini', not 'base'; give another --out"):
+    other = replace(workshop(trained, 20, resume=True), name="toybox")
+    with pytest.raises(UsageError, match=r"is of configuration 'mini', not 'toybox'; give another --out"):
         train_segmenter(other, "guide")
 
 
@@ -125,35 +122,18 @@ def test_the_export_is_a_stock_pipeline(trained: Path) -> None:
     pipeline = StableDiffusionPipeline.from_pretrained(trained / "weights")
     pipeline.set_progress_bar_config(disable=True)
     image = pipeline("an apple", num_inference_steps=2, generator=torch.Generator().manual_seed(0)).images[0]
-    assert image.size == (LARGE.size, LARGE.size)
+    assert image.size == (WORLD.size, WORLD.size)
     assert pipeline.scheduler.config.timestep_spacing == "trailing"
     assert pipeline.vae.config.scaling_factor == 1
 
 
-def test_the_painter_sees_pictures_of_both_sizes_and_equally_many_pixels_of_each(trained: Path, tmp_path: Path) -> None:
-    """Steps alternate by chance between the pools."""
-    from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
-
-    vae = AutoencoderKL.from_pretrained(trained / "weights" / "vae", torch_dtype=torch.float32)
-    tokenizer = CLIPTokenizer.from_pretrained(trained / "weights" / "tokenizer")
-    pools = [
-        Pool(renderer(world), vae, tokenizer, tmp_path / world_name, shard=32, count=1)
-        for world_name, world in (("small", WORLD), ("large", LARGE))
-    ]
-    for pool in pools:
-        pool.grow(1)
-    seen = []
-
-    class Watched(Painter):
-        def forward(self, latents: torch.Tensor, *rest: Any) -> torch.Tensor:
-            seen.append(tuple(latents.shape))
-            return super().forward(latents, *rest)
-
-    empty = torch.tensor(tokenizer("", padding="max_length").input_ids)
-    loss, random = Denoising(pools, 8, noise_levels(), empty, half=False), torch.Generator().manual_seed(0)
-    painter = Watched(recipe(), tokenizer)
-    assert all(bool(loss(painter, random).isfinite()) for _ in range(8))
-    assert set(seen) == {(8, 8, 4, 4), (2, 8, 8, 8)}
+def test_an_error_on_an_object_costs_four_times_one_on_the_ground() -> None:
+    """And the same error everywhere costs what it costs without weights."""
+    masks = torch.zeros(2, 3, 4, 4)
+    masks[:, 1, :2] = 1
+    on_object, on_ground = masks[:, 1:2].expand(-1, 8, -1, -1), 1 - masks[:, 1:2].expand(-1, 8, -1, -1)
+    assert looked_at(on_object, masks) == pytest.approx(4 * looked_at(on_ground, masks))
+    assert looked_at(torch.full((2, 8, 4, 4), 0.3), masks) == pytest.approx(0.3)
 
 
 def test_without_its_stage_the_autoencoder_is_that_of_the_weights_to_begin_with(trained: Path, tmp_path: Path) -> None:

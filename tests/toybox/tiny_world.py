@@ -15,11 +15,11 @@ WORLD = World(
     size=32,
     nouns=NOUNS[:3],
     grounds=GROUNDS[:4],
-    colours=(),
     counts=(0.1, 0.5, 0.4),
     sizes=((0.4, 0.7), (0.3, 0.5)),
     stretch=0.1,
     rotation=10.0,
+    small=0.0,
     photos=0.0,
     occlusion=0.25,
 )
@@ -49,7 +49,6 @@ def recipe() -> Config:
     return replace(
         CONFIGS["mini"],
         world=WORLD,
-        large=LARGE,
         autoencoder_widths=(8, 8, 8, 8),
         autoencoder_batch=4,
         widths=(16, 16, 32),

@@ -24,11 +24,11 @@ class Caption:
 NUMBERS = {2: "two", 3: "three"}
 
 
-def write(random: Random, nouns: Sequence[Noun], colours: Sequence[str | None], ground: Ground) -> Caption:
-    """A caption of a scene with `nouns` (one per object, repeats allowed; `colours` beside them) on `ground`."""
-    groups: dict[tuple[str, str | None], list[int]] = {}
-    for index, (noun, colour) in enumerate(zip(nouns, colours, strict=True)):
-        groups.setdefault((noun.name, colour), []).append(index)
+def write(random: Random, nouns: Sequence[Noun], ground: Ground) -> Caption:
+    """A caption of a scene with `nouns` (one per object, repeats allowed) on `ground`."""
+    groups: dict[str, list[int]] = {}
+    for index, noun in enumerate(nouns):
+        groups.setdefault(noun.name, []).append(index)
     mentions = list(groups.values())
     random.shuffle(mentions)  # the order of mention says nothing of place or size
 
@@ -42,7 +42,7 @@ def write(random: Random, nouns: Sequence[Noun], colours: Sequence[str | None], 
         if position:
             last = position == len(mentions) - 1
             words += [random.choice(("and", "and", "and", "next to", "with"))] if last else [","]
-        words += _phrase(random, nouns[objects[0]], colours[objects[0]], len(objects))
+        words += _phrase(random, nouns[objects[0]], len(objects))
         names.append((len(words) - 1, tuple(objects)))
     if ground.name == "photo" and not mentions:
         pass
@@ -51,9 +51,9 @@ def write(random: Random, nouns: Sequence[Noun], colours: Sequence[str | None], 
     return _split(words, names)
 
 
-def _phrase(random: Random, noun: Noun, colour: str | None, count: int) -> list[str]:
+def _phrase(random: Random, noun: Noun, count: int) -> list[str]:
     name = random.choice(noun.synonyms) if noun.synonyms and random.random() < 0.15 else noun.name
-    adjectives = ([random.choice(UNSEEN)] if random.random() < 0.05 else []) + ([colour] if colour else [])
+    adjectives = [random.choice(UNSEEN)] if random.random() < 0.05 else []
     if count > 1:
         plural = noun.plural if name == noun.name else plural_of(name)
         return [NUMBERS[count], *adjectives, plural]

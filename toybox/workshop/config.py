@@ -46,21 +46,6 @@ CONFIGS = {
         segmenter_batch=16,
         shares=(0.14, 0.72, 0.07),
     ),
-    "base": Config(
-        world=WORLDS["base"],
-        autoencoder_widths=(16, 32, 64, 128),
-        autoencoder_batch=64,
-        autoencoder_rate=1e-3,
-        widths=(96, 128, 192),
-        text_width=192,
-        batch=256,
-        rate=4e-4,
-        pool=204_800,
-        shard=4096,
-        grow_every=10,
-        segmenter_batch=64,
-        shares=(0.2, 0.7, 0.05),
-    ),
 }
 
 

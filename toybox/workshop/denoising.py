@@ -51,10 +51,15 @@ class Denoising:
             noised = add_noise(clean, noise, self.levels[timesteps]).contiguous(memory_format=torch.channels_last)
             predicted = model(noised, timesteps, ids, maps).float()
         masks = batch["masks"].float() / 255
-        looked_at = 1 + (OBJECTS - 1) * masks.amax(1, keepdim=True)
-        error = ((predicted - noise).square() * looked_at).mean() / looked_at.mean()
+        error = looked_at((predicted - noise).square(), masks)
         grounded = grounding_loss([layer.float() for layer in maps], words, masks)
         return error + self.grounding * grounded
+
+
+def looked_at(squares: Float[Tensor, "b c h w"], masks: Float[Tensor, "b mentions h w"]) -> Float[Tensor, ""]:
+    """The mean of `squares` in which an object's cells, by `masks` in [0, 1], count `OBJECTS` times."""
+    weights = 1 + (OBJECTS - 1) * masks.amax(1, keepdim=True)
+    return (squares * weights).mean() / weights.mean()
 
 
 def add_noise(

@@ -91,29 +91,8 @@ def wood(c: Canvas) -> Picture:
     return boards * (1 - 0.45 * gap)
 
 
-def stone(c: Canvas) -> Picture:
-    return mix(0.5 + 0.35 * c.noise(5, 5) + 0.25 * c.noise(14, 14), (186, 186, 184), (108, 110, 116))
-
-
-def tiles(c: Canvas) -> Picture:
-    count = 6
-    across, down = c.x * count + c.number(), c.y * count + c.number()
-    checks = (across.floor() + down.floor()) % 2
-    return mix(0.15 + 0.6 * checks + 0.1 * c.noise(4, 4), (238, 232, 220), (120, 148, 160))
-
-
-def carpet(c: Canvas) -> Picture:
-    stripes = (torch.sin(6.28 * (5 * c.x + c.number())) > 0.2).float()
-    return mix(0.25 + 0.5 * stripes + 0.15 * c.noise(6, 6), (188, 70, 84), (116, 34, 66))
-
-
-def paper(c: Canvas) -> Picture:
-    return mix(0.3 + 0.3 * c.noise(3, 3), (255, 253, 246), (226, 222, 212))
-
-
 PAINTERS: dict[str, Callable[[Canvas], Picture]] = {
-    painter.__name__: painter
-    for painter in (grass, sand, snow, water, sky, night, brick, wood, stone, tiles, carpet, paper)
+    painter.__name__: painter for painter in (grass, sand, snow, water, sky, night, brick, wood)
 }
 
 

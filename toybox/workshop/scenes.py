@@ -20,7 +20,7 @@ from torch import Generator, Tensor
 from .captions import Caption, write
 from .grounds import paint
 from .photos import photo_bank, to_unit
-from .world import COLOURS, PHOTO, SMALLEST, Ground, World
+from .world import PHOTO, SMALLEST, Ground, World
 
 LEVELS = 3
 """Blurred copies of each sprite, one per halving, so that small objects do not alias."""
@@ -59,7 +59,6 @@ class Renderer:
         self.world = world
         self.device = atlas.device
         self.pyramid = torch.stack([_blurred(atlas, level) for level in range(LEVELS)])
-        self.hues = _hues(atlas).tolist()
         self.photo_folder = photos
 
     @cached_property
@@ -82,20 +81,19 @@ class Renderer:
         random, words = Generator().manual_seed(seed), Random(seed)
         layout = self._layout(random, count, objects)
         images, grounds = self._grounds(random, count, self.world.photos if photos is None else photos)
-        colours = [[self._colour(words, int(noun)) for noun in row] for row in layout.nouns]
         if without is not None:
             layout.nouns[:, without] = -1
         alphas = []
         for slot in range(layout.nouns.shape[1]):
             shadow = torch.tensor([ground.shadow for ground in grounds])
-            images, alpha = self._place(images, layout, slot, [row[slot] for row in colours], shadow)
+            images, alpha = self._place(images, layout, slot, shadow)
             alphas.append(alpha)
         masks = _visible(torch.cat(alphas, 1))
         classes = (masks * (layout.nouns.to(self.device) + 1)[:, :, None, None]).sum(1)
         captions = []
-        for row, colour, ground in zip(layout.nouns.tolist(), colours, grounds, strict=True):
+        for row, ground in zip(layout.nouns.tolist(), grounds, strict=True):
             present = [self.world.nouns[noun] for noun in row if noun >= 0]
-            captions.append(write(words, present, colour[: len(present)], ground))
+            captions.append(write(words, present, ground))
         names = tuple(ground.name for ground in grounds)
         return Scenes(images.clamp(0, 1), masks, classes, layout.nouns, tuple(captions), names)
 
@@ -146,16 +144,7 @@ class Renderer:
         images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
         return images, [PHOTO if kind < 0 else world.grounds[kind] for kind in kinds.tolist()]
 
-    def _colour(self, words: Random, noun: int) -> str | None:
-        """A colour for a third of the things that take one, never the sprite's own hue."""
-        world = self.world
-        if noun < 0 or not world.colours or not world.nouns[noun].colourable or words.random() > 0.4:
-            return None
-        return words.choice(world.colours)
-
-    def _place(
-        self, images: Tensor, layout: Layout, slot: int, colours: list[str | None], shadow: Tensor
-    ) -> tuple[Tensor, Tensor]:
+    def _place(self, images: Tensor, layout: Layout, slot: int, shadow: Tensor) -> tuple[Tensor, Tensor]:
         """Draws the `slot`-th object of every scene; returns the pictures and the object's alpha (b, 1, s, s)."""
         size = self.world.size
         alpha = torch.zeros(len(images), 1, size, size, device=self.device)
@@ -169,12 +158,6 @@ class Renderer:
         )
         level = (self.pyramid.shape[-1] / (side * size)).log2().round().clamp(0, LEVELS - 1).long()
         sprites = self.pyramid[level, nouns.to(self.device)]
-        turns = [
-            0.0 if colour is None else COLOURS[colour] - self.hues[noun]
-            for colour, noun in zip([colours[row] for row in rows.tolist()], nouns.tolist(), strict=True)
-        ]
-        if any(turns):
-            sprites = _turn_hue(sprites, torch.tensor(turns, device=self.device))
         width, height = side * stretch.clamp(max=1), side / stretch.clamp(min=1)
         cos, sin = rotation.cos(), rotation.sin()
         # From the picture's [-1, 1] to the sprite's: shift, rotate, scale, flip.
@@ -227,24 +210,3 @@ def _visible(alphas: Float[Tensor, "b k s s"]) -> Bool[Tensor, "b k s s"]:
     solid = alphas > 0.5
     above = solid.flip(1).cumsum(1).flip(1) - solid.int()
     return solid & (above == 0)
-
-
-TO_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.596, -0.274, -0.322], [0.211, -0.523, 0.312]])
-
-
-def _turn_hue(sprites: Float[Tensor, "n 4 s s"], degrees: Float[Tensor, "n"]) -> Float[Tensor, "n 4 s s"]:
-    """Turns hues about the grey axis (in YIQ, against the clock of the hue circle); premultiplied colour stays so."""
-    angle = -torch.deg2rad(degrees)
-    cos, sin = angle.cos(), angle.sin()
-    zero, one = torch.zeros_like(cos), torch.ones_like(cos)
-    turn = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], -1).view(-1, 3, 3)
-    to_yiq = TO_YIQ.to(sprites.device)
-    turned = torch.einsum("nij,njhw->nihw", to_yiq.inverse() @ turn @ to_yiq, sprites[:, :3])
-    return torch.cat([turned.clamp(min=0).minimum(sprites[:, 3:]), sprites[:, 3:]], 1)
-
-
-def _hues(atlas: Float[Tensor, "n 4 s s"]) -> Float[Tensor, "n"]:
-    """Each sprite's mean hue in degrees, weighted by how colourful its pixels are."""
-    red, green, blue = atlas[:, :3].unbind(1)
-    across, up = (2 * red - green - blue) / 2, (green - blue) * math.sqrt(3) / 2
-    return torch.rad2deg(torch.atan2(up.sum((-1, -2)), across.sum((-1, -2))))

@@ -14,7 +14,7 @@ from tokenizers import pre_tokenizers
 from transformers import CLIPTokenizer
 
 from .captions import NUMBERS
-from .world import COLOURS, FILLERS, GROUNDS, NOUNS, PHOTO, UNSEEN
+from .world import FILLERS, GROUNDS, NOUNS, PHOTO, UNSEEN
 
 LENGTH = 20
 BOS, EOS = "<|startoftext|>", "<|endoftext|>"
@@ -24,7 +24,7 @@ def corpus() -> list[str]:
     """Every word that a caption of any configuration can hold."""
     names = [form for noun in NOUNS for form in noun.forms]
     phrases = [phrase for ground in (*GROUNDS, PHOTO) for phrase in (ground.name, *ground.phrases)]
-    text = " ".join([*names, *phrases, *COLOURS, *NUMBERS.values(), *UNSEEN, *FILLERS])
+    text = " ".join([*names, *phrases, *NUMBERS.values(), *UNSEEN, *FILLERS])
     return sorted(set(text.replace("-", " ").split()))
 
 

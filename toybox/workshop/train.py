@@ -261,7 +261,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--config",
         default="mini",
-        help="mini (two CPU cores, hours), toybox (256×256), base (a GPU, minutes)",
+        help="toybox (256×256) or mini (128×128, what the weights that ship were begun with)",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and weights")
     parser.add_argument("--minutes", type=float, default=180.0, help="for all stages together")

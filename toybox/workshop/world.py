@@ -1,4 +1,4 @@
-"""What toybox's world holds: nouns, their sprites and synonyms, colours, grounds, and the configurations' worlds.
+"""What toybox's world holds: nouns, their sprites and synonyms, grounds, and the configurations' worlds.
 
 Nothing heavy is imported here; the vocabulary, the renderer and the trainer all read these tables.
 """
@@ -18,13 +18,12 @@ def plural_of(word: str) -> str:
 
 @dataclass(frozen=True)
 class Noun:
-    """A thing of the world: sprite's code point, plural, synonyms (singular), and whether a hue shift reads well."""
+    """A thing of the world: sprite's code point, plural and synonyms (singular)."""
 
     name: str
     code: str
     plural: str
     synonyms: tuple[str, ...] = ()
-    colourable: bool = False
 
     @property
     def forms(self) -> tuple[str, ...]:
@@ -41,79 +40,27 @@ class Ground:
     shadow: bool = True
 
 
-def _noun(name: str, code: str, *synonyms: str, plural: str = "", colourable: bool = False) -> Noun:
-    return Noun(name, code, plural or plural_of(name), synonyms, colourable)
+def _noun(name: str, code: str, *synonyms: str, plural: str = "") -> Noun:
+    return Noun(name, code, plural or plural_of(name), synonyms)
 
 
 NOUNS: tuple[Noun, ...] = (
-    _noun("apple", "1f34e", colourable=True),
+    _noun("apple", "1f34e"),
     _noun("banana", "1f34c"),
-    _noun("mushroom", "1f344", "toadstool", colourable=True),
+    _noun("mushroom", "1f344", "toadstool"),
     _noun("strawberry", "1f353"),
     _noun("pumpkin", "1f383", "jack-o-lantern"),
     _noun("donut", "1f369", "doughnut"),
     _noun("cat", "1f431", "kitty", "kitten"),
     _noun("dog", "1f436", "puppy"),
     _noun("duck", "1f986", "mallard"),
-    _noun("fish", "1f41f", plural="fish", colourable=True),
+    _noun("fish", "1f41f", plural="fish"),
     _noun("frog", "1f438", "toad"),
-    _noun("car", "1f697", "automobile", colourable=True),
+    _noun("car", "1f697", "automobile"),
     _noun("house", "1f3e0", "cottage", "home"),
     _noun("tree", "1f333", "oak"),
     _noun("cactus", "1f335", plural="cactuses"),
     _noun("ball", "26bd", "football"),
-    _noun("turtle", "1f422", "tortoise"),
-    _noun("snowman", "26c4", plural="snowmen"),
-    _noun("cup", "2615", "mug"),
-    _noun("bear", "1f9f8", "teddy"),
-    _noun("rocket", "1f680", "spaceship", colourable=True),
-    _noun("boat", "26f5", "sailboat"),
-    _noun("balloon", "1f388", colourable=True),
-    _noun("umbrella", "2602-fe0f", "parasol", colourable=True),
-    _noun("cake", "1f382"),
-    _noun("carrot", "1f955"),
-    _noun("tomato", "1f345", plural="tomatoes"),
-    _noun("lemon", "1f34b"),
-    _noun("orange", "1f34a"),
-    _noun("pear", "1f350", colourable=True),
-    _noun("egg", "1f95a", colourable=True),
-    _noun("cheese", "1f9c0", plural="cheeses"),
-    _noun("burger", "1f354", "hamburger"),
-    _noun("pizza", "1f355"),
-    _noun("sunflower", "1f33b"),
-    _noun("rose", "1f339", "flower", colourable=True),
-    _noun("pig", "1f437", "piglet"),
-    _noun("cow", "1f42e"),
-    _noun("rabbit", "1f430", "bunny"),
-    _noun("panda", "1f43c"),
-    _noun("fox", "1f98a", plural="foxes"),
-    _noun("lion", "1f981"),
-    _noun("elephant", "1f418"),
-    _noun("owl", "1f989"),
-    _noun("penguin", "1f427"),
-    _noun("octopus", "1f419", plural="octopuses", colourable=True),
-    _noun("snail", "1f40c"),
-    _noun("bee", "1f41d", "bumblebee"),
-    _noun("butterfly", "1f98b", colourable=True),
-    _noun("ladybug", "1f41e", "ladybird"),
-    _noun("truck", "1f69a", "lorry", colourable=True),
-    _noun("bus", "1f68c", plural="buses", colourable=True),
-    _noun("bicycle", "1f6b2", "bike", colourable=True),
-    _noun("gift", "1f381", "present", colourable=True),
-    _noun("bell", "1f514", colourable=True),
-    _noun("star", "2b50", colourable=True),
-    _noun("hat", "1f3a9"),
-    _noun("crown", "1f451", colourable=True),
-    _noun("backpack", "1f392", "rucksack", colourable=True),
-    _noun("chair", "1fa91"),
-    _noun("drum", "1f941", colourable=True),
-    _noun("guitar", "1f3b8", colourable=True),
-    _noun("teapot", "1fad6", "kettle", colourable=True),
-    _noun("robot", "1f916", colourable=True),
-    _noun("ghost", "1f47b", plural="ghosts"),
-    _noun("dinosaur", "1f996", colourable=True),
-    _noun("crab", "1f980", colourable=True),
-    _noun("whale", "1f433", colourable=True),
 )
 
 GROUNDS: tuple[Ground, ...] = (
@@ -125,18 +72,8 @@ GROUNDS: tuple[Ground, ...] = (
     Ground("night", ("at night", "in the night", "in the dark"), shadow=False),
     Ground("brick", ("in front of a brick wall", "by a brick wall"), shadow=False),
     Ground("wood", ("on wood", "on a wooden floor", "on a wooden table")),
-    Ground("stone", ("on stone", "on a stone floor", "on the pavement")),
-    Ground("tiles", ("on tiles", "on a tiled floor")),
-    Ground("carpet", ("on a carpet", "on the rug")),
-    Ground("paper", ("on paper", "on a white page")),
 )
 PHOTO = Ground("photo", ("in a photo", "on a photo"))
-
-COLOURS: dict[str, float] = {
-    "red": 0.0, "orange": 28.0, "yellow": 52.0, "green": 120.0,
-    "teal": 178.0, "blue": 215.0, "purple": 270.0, "pink": 325.0,
-}  # fmt: skip
-"""Colour names and their hues in degrees."""
 
 _UNSEEN = """
     shiny little old new pretty soft big small tall funny lonely happy sad lovely plain strange bright dusty wet quiet
@@ -164,7 +101,6 @@ class World:
     size: int
     nouns: tuple[Noun, ...]
     grounds: tuple[Ground, ...]
-    colours: tuple[str, ...]
     counts: tuple[float, ...]
     sizes: tuple[tuple[float, float], ...]
     """(smallest, largest) side of an object in scenes of 1, 2, 3 objects."""
@@ -183,9 +119,8 @@ WORLDS: dict[str, World] = {
     "mini": World(
         name="mini",
         size=128,
-        nouns=NOUNS[:16],
-        grounds=GROUNDS[:8],
-        colours=(),
+        nouns=NOUNS,
+        grounds=GROUNDS,
         counts=(0.04, 0.56, 0.40),
         sizes=((0.32, 0.70), (0.27, 0.52)),
         stretch=0.15,
@@ -193,20 +128,6 @@ WORLDS: dict[str, World] = {
         photos=0.35,
         small=0.0,
         occlusion=0.25,
-    ),
-    "base": World(
-        name="base",
-        size=256,
-        nouns=NOUNS,
-        grounds=GROUNDS,
-        colours=tuple(COLOURS),
-        counts=(0.03, 0.42, 0.35, 0.20),
-        sizes=((0.15, 0.80), (0.12, 0.60), (0.10, 0.45)),
-        stretch=0.3,
-        rotation=25.0,
-        photos=0.3,
-        small=0.0,
-        occlusion=0.4,
     ),
 }
 
@@ -224,16 +145,15 @@ WORLDS["toybox"] = replace(
 
 
 def describe(world: World) -> dict[str, Any]:
-    """What `world.json` holds: every class's forms, the colours, the grounds, and all known words."""
+    """What `world.json` holds: every class's forms, the grounds, and all known words."""
     nouns = {noun.name: list(noun.forms) for noun in world.nouns}
     grounds = {ground.name: list(ground.phrases) for ground in world.grounds}
     phrases = [phrase for part in (*nouns.values(), *grounds.values()) for phrase in part]
-    text = [*FILLERS, *world.colours, *grounds, *phrases]
+    text = [*FILLERS, *grounds, *phrases]
     return {
         "configuration": world.name,
         "size": world.size,
         "nouns": nouns,
-        "colours": list(world.colours),
         "grounds": grounds,
         "words": sorted(set(words_of(" ".join(text)))),
     }

@@ -93,15 +93,15 @@ def checked_rows(stated: Iterable[Stated], defaults: Mapping[str, Any], output: 
 
 def checked_row(stated: Stated, defaults: Mapping[str, Any], output: Path, max_pixels: int) -> Row:
     """A row by itself."""
-    row = Row(sayable(str(stated.fields.get("id", stated.where))), stated.where, dict(stated.fields))
-    if stated.wrong:
-        return row.failed(stated.wrong)
+    row = Row(sayable(stated.where), stated.where, dict(stated.fields))
     try:
+        id = id_of(stated.fields, stated.where)
+        row = replace(row, id=id)
+        if stated.wrong:
+            return row.failed(stated.wrong)
         fields = {str(name).replace("-", "_"): value for name, value in stated.fields.items()}
         fields |= absolute(fields, stated.folder)
         kind = kind_of(fields, defaults)
-        id = id_of(stated.fields, stated.where)
-        row = replace(row, id=id)
         given = {name: value for name, value in fields.items() if name not in OWN}
         mine = {name: value for name, value in defaults.items() if name in kind.model_fields}
         asked = {"action": kind.model_fields["action"].default, **merged(mine, given)}
@@ -157,7 +157,7 @@ def id_of(fields: Mapping[str, Any], where: str) -> str:
         photo = fields.get("photo")
         steps = Path(photo).parts if isinstance(photo, str) else ()
         id = "/".join(step for step in steps if step not in (Path(photo or "").anchor, "..", "."))
-        return id or f"row-{where.rpartition(':')[2].removeprefix('row ')}"
+        return sayable(id) or f"row-{where.rpartition(':')[2].removeprefix('row ')}"
     if isinstance(id, bool) or not isinstance(id, str | int) or not str(id).strip():
         raise UsageError(f"The id {id!r} is no text; give each row one of its own.")
     if sayable(str(id)) != str(id) or not str(id).isprintable():

@@ -1,0 +1,319 @@
+"""In the end each row is the picture that it asked for, or a sentence that says why not."""
+
+from __future__ import annotations
+
+import json
+from hashlib import sha256
+
+import pytest
+from inlay.editing.job import EditJob
+from inlay.errors import BatchError, UsageError
+from inlay.jobs.batch import batch, in_shard, merge_ledgers
+from inlay.jobs.manifest import read_rows
+from inlay.jobs.perform import perform
+from inlay.jobs.rows import checked_rows
+from inlay.photos.photo import Photo
+from PIL import Image
+
+pytestmark = pytest.mark.usefixtures("here")
+
+
+def run(folder, *rows, **options):
+    return {one.id: one for one in batch(folder.manifest(*rows), folder.out, device="cpu", **options)}
+
+
+def states(outcomes):
+    return {id: one.state for id, one in outcomes.items()}
+
+
+def test_each_picture_is_that_of_an_edit_with_the_rows_settings(folder):
+    done = run(folder, {"photo": "a.png", "seed": 3}, {"photo": "b.jpg", "id": "other", "output": "x/y.png"})
+    assert states(done) == {"a.png": "done", "other": "done"}
+    job = EditJob(
+        **folder.common | {"photo": str(folder.path / "a.png"), "mask": str(folder.path / "m.png"), "seed": 3}
+    )
+    alone = perform(job).result.best
+    assert (Photo.open(folder.out / "a.png").pixels == alone.pixels).all()
+    assert done["a.png"].outputs == {"a.png": sha256((folder.out / "a.png").read_bytes()).hexdigest()}
+    assert {"a.png", "x/y.png", "ledger.jsonl", "report.html"} <= folder.written()
+    assert "errors.jsonl" not in folder.written()
+
+
+def test_what_is_done_is_not_done_again(folder):
+    rows = {"photo": "a.png"}, {"photo": "b.jpg", "num_images": 2}
+    assert states(run(folder, *rows)) == {"a.png": "done", "b.jpg": "done"}
+    before = {name: (folder.out / name).stat().st_mtime_ns for name in ("a.png", "b-1.jpg", "b-2.jpg")}
+    assert states(run(folder, *rows)) == {"a.png": "skipped", "b.jpg": "skipped"}
+    assert before == {name: (folder.out / name).stat().st_mtime_ns for name in before}
+
+
+def test_a_photo_replaced_or_a_setting_changed_is_made_anew(folder):
+    run(folder, {"photo": "a.png"}, {"photo": "b.jpg"}, {"photo": "sub/a.png"})
+    folder.picture("a.png", seed=77)
+    changed = run(folder, {"photo": "a.png"}, {"photo": "b.jpg", "seed": 8}, {"photo": "sub/a.png"})
+    assert states(changed) == {"a.png": "done", "b.jpg": "done", "sub/a.png": "skipped"}
+
+
+def test_a_picture_edited_by_hand_is_kept_aside(folder):
+    run(folder, {"photo": "a.png"})
+    made = (folder.out / "a.png").read_bytes()
+    Image.new("RGB", (40, 48), "red").save(folder.out / "a.png")
+    edited = (folder.out / "a.png").read_bytes()
+    assert states(run(folder, {"photo": "a.png"})) == {"a.png": "done"}
+    assert (folder.out / "a.png").read_bytes() == made
+    assert (folder.out / "a-edited-1.png").read_bytes() == edited
+    (folder.out / "a.png").unlink()
+    assert states(run(folder, {"photo": "a.png"})) == {"a.png": "done"}
+
+
+def test_bad_rows_are_named_and_good_ones_go_on(folder):
+    (folder.path / "torn.png").write_bytes((folder.path / "a.png").read_bytes()[:200])
+    rows = [{"photo": "none.png"}, {"photo": "torn.png"}, "nonsense", {"photo": "a.png"}]
+    outcomes = run(folder, *rows)
+    assert [one.state for one in outcomes.values()].count("failed") == 3
+    assert outcomes["a.png"].state == "done"
+    assert "none.png does not exist" in outcomes["none.png"].error
+    errors = [json.loads(line) for line in (folder.out / "errors.jsonl").read_text().splitlines()]
+    assert {row["id"] for row in errors} == outcomes.keys() - {"a.png"}
+    assert all(row["error"] for row in errors)
+    page = (folder.out / "report.html").read_text()
+    assert "1 done, 3 failed" in page
+    assert "none.png does not exist" in page
+    folder.picture("none.png")
+    folder.picture("torn.png")
+    mended = {one.id: one.state for one in batch(folder.out / "errors.jsonl", folder.out, device="cpu")}
+    assert mended == {"none.png": "done", "torn.png": "done", f"{folder.path / 'rows.jsonl'}:3": "failed"}
+
+
+def test_strict_does_nothing(folder):
+    with pytest.raises(UsageError, match="1 of 2 rows cannot be done"):
+        run(folder, {"photo": "none.png"}, {"photo": "a.png"}, strict=True)
+    assert "a.png" not in folder.written()
+
+
+def test_nothing_can_start(folder):
+    with pytest.raises(UsageError, match="nothing was started"):
+        run(folder, {"photo": "none.png"})
+    with pytest.raises(UsageError, match="no rows"):
+        run(folder)
+    with pytest.raises(UsageError, match="no option 'sped'"):
+        run(folder, {"photo": "a.png"}, sped=3)
+    failed = list(folder.ledger())
+    assert [line["state"] for line in failed] == ["failed"]
+
+
+def test_models_and_methods_are_looked_at_before_any_row(folder):
+    outcomes = run(
+        folder,
+        {"photo": "a.png", "model": "/no/where"},
+        {"photo": "b.jpg", "method": "nonsense"},
+        {"photo": "sub/a.png", "scheduler": "pndmm"},
+        {"photo": "a.png", "id": "good"},
+    )
+    assert states(outcomes) == {"a.png": "failed", "b.jpg": "failed", "sub/a.png": "failed", "good": "done"}
+    assert "no model at /no/where" in outcomes["a.png"].error
+    assert "no method 'nonsense'" in outcomes["b.jpg"].error
+
+
+def test_rows_that_agree_go_through_the_loop_together(folder, here, monkeypatch):
+    monkeypatch.setattr(here, "lot", 4)
+    rows = [{"photo": "a.png", "id": f"r{k}", "seed": k, "steps": 1 + (k == 2)} for k in range(4)]
+    together = run(folder, *rows)
+    assert here.lots[:2] == [["r0", "r1", "r3"], ["r2"]]
+    monkeypatch.setattr(here, "lot", 1)
+    first = {id: Photo.open(folder.out / f"{id}.png").pixels for id in together}
+    for one in batch(folder.manifest(*rows), folder.path / "alone", device="cpu"):
+        pixels = Photo.open(folder.path / "alone" / f"{one.id}.png").pixels
+        assert abs(pixels.astype(int) - first[one.id]).max() <= 1  # rounding to bytes
+
+
+def test_a_batch_that_fails_is_done_row_by_row(folder, here, monkeypatch):
+    from inlay.editing.editor import Editor
+
+    whole = Editor.run_many
+
+    def only_one(self, works):
+        if len(works) > 1:
+            raise RuntimeError("too many")
+        if works[0].job.seed == 1:
+            raise RuntimeError("bad row")
+        return whole(self, works)
+
+    monkeypatch.setattr(Editor, "run_many", only_one)
+    monkeypatch.setattr(here, "lot", 3)
+    outcomes = run(folder, *({"photo": "a.png", "id": f"r{k}", "seed": k} for k in range(3)))
+    assert states(outcomes) == {"r0": "done", "r1": "failed", "r2": "done"}
+    assert outcomes["r1"].error == "unexpected RuntimeError: bad row"
+
+
+def test_a_row_that_ends_its_worker_is_tried_once_more_alone_and_then_named(folder, here, monkeypatch):
+    monkeypatch.setattr(here, "lot", 2)
+    rows = [{"photo": "a.png", "id": f"r{k}", "prompt": "a deadly cat" if k == 1 else "a cat"} for k in range(4)]
+    outcomes = run(folder, *rows)
+    assert states(outcomes) == {"r0": "done", "r1": "failed", "r2": "done", "r3": "done"}
+    assert "ended by SIGKILL" in outcomes["r1"].error
+    assert [lot for lot in here.lots if "r1" in lot] == [["r0", "r1"], ["r1"]]
+    here.lots.clear()
+    assert states(run(folder, *rows)) == {"r0": "skipped", "r1": "failed", "r2": "skipped", "r3": "skipped"}
+    assert here.lots == []
+    run(folder, *rows, retry_failed=True)
+    assert ["r1"] in here.lots
+
+
+def test_what_a_crash_interrupted_comes_last_and_by_itself(folder, here, monkeypatch):
+    rows = [{"photo": "a.png", "id": f"r{k}"} for k in range(4)]
+    folder.out.mkdir()
+    started = [json.dumps({"id": id, "state": "started"}) + "\n" for id in ("r0", "r1")]
+    (folder.out / "ledger.jsonl").write_text("".join(started) + '{"id": "r1", "sta')
+    (folder.out / "r0.png").write_bytes(b"half known")
+    (folder.out / f".{'0' * 32}.part").write_bytes(b"half")
+    monkeypatch.setattr(here, "lot", 4)
+    assert set(states(run(folder, *rows)).values()) == {"done"}
+    assert [lot for lot in here.lots if lot] == [["r2", "r3"], ["r0"], ["r1"]]
+    assert not [name for name in folder.written() if name.endswith(".part") or "edited" in name]
+
+
+def test_leaving_early_puts_off_what_was_started(folder):
+    outcomes = batch(folder.manifest(*({"photo": "a.png", "id": f"r{k}"} for k in range(4))), folder.out, device="cpu")
+    assert next(outcomes).state == "done"
+    outcomes.close()
+    last = {line["id"]: line["state"] for line in folder.ledger()}
+    assert set(last.values()) <= {"done", "skipped"}
+    pictures = {name for name in folder.written() if name.endswith(".png")}
+    assert pictures == {f"{id}.png" for id, state in last.items() if state == "done"}
+    rest = states(run(folder, *({"photo": "a.png", "id": f"r{k}"} for k in range(4))))
+    assert sorted(rest.values()) == sorted(["skipped"] * len(pictures) + ["done"] * (4 - len(pictures)))
+
+
+def test_a_full_disk_stops_the_batch_and_blames_no_row(folder, monkeypatch):
+    import errno
+
+    from inlay.errors import PhotoError
+    from inlay.jobs.outputs import Outputs
+
+    def full(self, performed):
+        raise PhotoError(f"{self.path} cannot be written: No space left on device") from OSError(errno.ENOSPC, "full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Outputs, "save", full)
+        with pytest.raises(BatchError, match="make room and start the same command again"):
+            run(folder, {"photo": "a.png"}, {"photo": "b.jpg"})
+    assert all(line["state"] in ("started", "skipped") for line in folder.ledger())
+    assert set(states(run(folder, {"photo": "a.png"}, {"photo": "b.jpg"})).values()) == {"done"}
+
+
+def test_errors_enough_stop_it(folder):
+    rows = [{"photo": "none.png", "id": "r0"}, *({"photo": "a.png", "id": f"r{k}"} for k in range(1, 4))]
+    with pytest.raises(BatchError, match="1 rows have failed"):
+        run(folder, *rows, max_errors=1)
+    assert "r1.png" not in folder.written()
+
+
+def test_limit_dry_run_and_foreign_files(folder):
+    rows = [{"photo": "a.png", "id": f"r{k}"} for k in range(3)]
+    assert states(run(folder, *rows, dry_run=True)) == dict.fromkeys(("r0", "r1", "r2"), "planned")
+    assert not folder.out.exists()
+    assert states(run(folder, *rows, limit=1)) == {"r0": "done"}
+    (folder.out / "r1.png").write_bytes(b"somebody's")
+    outcomes = run(folder, *rows)
+    assert states(outcomes) == {"r0": "skipped", "r1": "failed", "r2": "done"}
+    assert (folder.out / "r1.png").read_bytes() == b"somebody's"
+    assert states(run(folder, *rows, overwrite=True))["r1"] == "done"
+
+
+def test_shards_part_the_rows_and_their_ledgers_join(folder):
+    rows = [{"photo": "a.png", "id": f"r{k}"} for k in range(6)]
+    parts = [set(run(folder, *rows, shard=f"{k}/2")) for k in (1, 2)]
+    assert parts[0] | parts[1] == {f"r{k}" for k in range(6)}
+    assert not parts[0] & parts[1]
+    joined = list(merge_ledgers([], folder.out))
+    assert {one.id: one.state for one in joined} == {f"r{k}": "done" for k in range(6)}
+    assert "6 done, 0 failed" in (folder.out / "report.html").read_text()
+    assert set(states(run(folder, *rows)).values()) == {"skipped"}
+    with pytest.raises(UsageError, match="not I/N"):
+        run(folder, *rows, shard="3/2")
+
+
+def test_shards_are_even():
+    counts = [sum(in_shard(f"photo-{k}.jpg", (part, 4)) for k in range(4000)) for part in (1, 2, 3, 4)]
+    assert sum(counts) == 4000
+    assert min(counts) > 900
+
+
+def test_folders_removal_extension_and_generation(folder):
+    masks = folder.path / "masks"
+    masks.mkdir()
+    for name in ("a.png", "b.png"):
+        (masks / name).write_bytes((folder.path / "m.png").read_bytes())
+    (folder.path / "m.png").unlink()
+    common = {"model": folder.common["model"], "steps": 1, "device": "cpu"}
+    found = batch(folder.path, folder.out, masks=masks, prompt="a cat", **common)
+    assert {one.id: one.state for one in found} == dict.fromkeys(("a.png", "b.jpg", "sub/a.png"), "done")
+    assert {"a.png", "b.jpg", "sub/a.png"} <= folder.written()
+    rows = [
+        {"action": "extend", "photo": str(folder.path / "a.png"), "left": 8, "id": "wide"},
+        {"prompt": "a cat", "size": [32, 32], "id": "made"},
+    ]
+    assert {one.id: one.state for one in batch(rows, folder.path / "more", **common)} == {
+        "wide": "done",
+        "made": "done",
+    }
+    assert Photo.open(folder.path / "more" / "wide.png").size == (56, 40)
+
+
+@pytest.mark.parametrize(
+    ("row", "said"),
+    [
+        ({"output": "../x.png"}, "leaves the output folder"),
+        ({"output": "/tmp/x.png"}, "leaves the output folder"),
+        ({"id": "../../x"}, "leaves the output folder"),
+        ({"output": "link/x.png"}, "leads out of the output folder"),
+        ({"output": "x.gif"}, "must end in one of"),
+        ({"output": "report/x.png"}, "which the report takes"),
+        ({"output": 3}, "is no file name"),
+        ({"output": "x\x00.png"}, "cannot be"),
+        ({"id": ["a"]}, "is no text"),
+        ({"id": "\ud800"}, "cannot be written down"),
+        ({"seed": -1}, "seed"),
+        ({"strenght": 0.5}, "strenght"),
+        ({"action": "paint"}, "no action 'paint'"),
+        ({"mask": "small.png"}, "small.png is 10 x 10 pixels"),
+        ({"mask": "none.png"}, "none.png"),
+        ({"mask": None, "point": "100,3"}, "lies outside the photo"),
+        ({"mask": None}, "Nothing is pointed at"),
+        ({"layout": "none.json", "mask": None}, "none.json"),
+    ],
+)
+def test_rows_that_cannot_be_done_are_told_from_headers(folder, row, said):
+    folder.picture("small.png", size=(10, 10))
+    folder.out.mkdir()
+    (folder.out / "link").symlink_to(folder.path)
+    fields = {key: value for key, value in (folder.common | {"photo": "a.png"} | row).items() if value is not None}
+    (checked,) = checked_rows(read_rows([manifest(folder, fields)], folder.out, None), {}, folder.out, 10**8)
+    assert said in checked.error
+
+
+def manifest(folder, *rows):
+    path = folder.path / "bare.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def test_collisions_and_outputs_that_are_inputs(folder):
+    common = folder.common
+    rows = [
+        {"photo": "a.png"},
+        {"photo": "a.png"},
+        {"photo": "b.jpg", "output": "a.png"},
+        {"photo": "b.jpg", "id": "n", "output": "n.png", "num_images": 2},
+        {"photo": "b.jpg", "id": "n1", "output": "n-1.png"},
+        {"photo": "b.jpg", "id": "self", "output": "m.png"},
+    ]
+    path = manifest(folder, *(common | row for row in rows))
+    checked = checked_rows(read_rows([path], folder.path, None), {}, folder.path, 10**8)
+    assert "is a file that a row reads" in checked[0].error  # the output folder is the photos' own
+    checked = checked_rows(read_rows([path], folder.out, None), {}, folder.out, 10**8)
+    assert ["" if not row.error else row.error.split(" is that of ")[0] for row in checked] == [
+        "", "The id a.png", "The output a.png", "", "The output n-1.png", "",
+    ]  # fmt: skip
+    assert len({row.id for row in checked}) == len(rows)

@@ -1,0 +1,84 @@
+"""Rows come in as they were written, whatever table or folder held them."""
+
+import io
+import sys
+
+import pytest
+from inlay.errors import UsageError
+from inlay.jobs.manifest import read_rows
+
+
+def rows(*sources, output, masks=None):
+    return list(read_rows(sources, output, masks))
+
+
+def test_jsonl_csv_and_parquet_say_the_same(tmp_path):
+    (tmp_path / "r.jsonl").write_bytes(
+        b'\xef\xbb\xbf{"photo": "a.jpg", "seed": 3, "words": null}\r\n\n{"photo": "b.jpg", "point": [[1, 2], [3, 4]]}\n'
+    )
+    (tmp_path / "r.csv").write_text('photo,seed,point\na.jpg,3,\nb.jpg,,"[[1, 2], [3, 4]]"\n')
+    (tmp_path / "r.tsv").write_text("photo\tseed\tpoint\na.jpg\t3\t\nb.jpg\t\t[[1, 2], [3, 4]]\n")
+    pyarrow = pytest.importorskip("pyarrow")
+    from pyarrow import parquet
+
+    table = [{"photo": "a.jpg", "seed": 3}, {"photo": "b.jpg", "point": [[1, 2], [3, 4]]}]
+    points = pyarrow.list_(pyarrow.list_(pyarrow.int64()))
+    columns = pyarrow.schema([("photo", pyarrow.string()), ("seed", pyarrow.int64()), ("point", points)])
+    parquet.write_table(pyarrow.Table.from_pylist(table, columns), tmp_path / "r.parquet")
+    for name in ("r.jsonl", "r.csv", "r.tsv", "r.parquet"):
+        one, two = rows(tmp_path / name, output=tmp_path / "out")
+        assert {key: str(value) for key, value in one.fields.items()} == {"photo": "a.jpg", "seed": "3"}
+        assert two.fields == {"photo": "b.jpg", "point": [[1, 2], [3, 4]]}
+        assert one.folder == tmp_path
+
+
+def test_standard_input_is_jsonl_or_csv(tmp_path, monkeypatch):
+    for text in (b'{"photo": "a.jpg"}\n', b"photo,seed\na.jpg,\n"):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
+        (row,) = rows("-", output=tmp_path)
+        assert row.fields == {"photo": "a.jpg"}
+
+
+@pytest.mark.parametrize("line", ["nonsense", "[1]", '"a"', "[" * 100_000, '{"photo": ', "\x00"])
+def test_a_line_that_is_no_row_is_named(tmp_path, line):
+    (tmp_path / "r.jsonl").write_text('{"photo": "a.jpg"}\n' + line + "\n")
+    _, wrong = rows(tmp_path / "r.jsonl", output=tmp_path)
+    assert "r.jsonl:2 is no row" in wrong.wrong
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("r.csv", b"a,a\n1,2\n", "the column a more than once"),
+        ("r.csv", b"\xff\xfea", "not text in UTF-8"),
+        ("r.csv", b'photo\n"a\n', "no CSV from line"),
+        ("r.parquet", b"PAR1", "no Parquet"),
+    ],
+)
+def test_a_table_that_cannot_be_read_is_named(tmp_path, name, content, said):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UsageError, match=said):
+        rows(tmp_path / name, output=tmp_path)
+
+
+def test_surplus_cells_are_named(tmp_path):
+    (tmp_path / "r.csv").write_text("photo,prompt\na.jpg,a cat, red\n")
+    (row,) = rows(tmp_path / "r.csv", output=tmp_path)
+    assert "more cells than there are columns" in row.wrong
+
+
+def test_photos_of_folders_and_patterns_keep_their_paths(tmp_path):
+    for name in ("in/a.jpg", "in/sub/a.jpg", "in/.hidden.jpg", "in/notes.txt", "in/out/done.png", "masks/a.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    found = rows(tmp_path / "in", output=tmp_path / "in" / "out")
+    assert [row.fields["id"] for row in found] == ["a.jpg", "sub/a.jpg"]
+    found = rows(f"{tmp_path}/in/**/*.jpg", output=tmp_path / "out")
+    assert [row.fields["id"] for row in found] == ["a.jpg", "sub/a.jpg"]
+    (one,) = rows(tmp_path / "in" / "sub" / "a.jpg", output=tmp_path / "out", masks=tmp_path / "masks")
+    assert one.fields["mask"] == str(tmp_path / "masks" / "a.png")
+    (tmp_path / "masks" / "a.tif").touch()
+    (one,) = rows(tmp_path / "in" / "a.jpg", output=tmp_path / "out", masks=tmp_path / "masks")
+    assert "several masks" in one.wrong
+    with pytest.raises(UsageError, match="There is no"):
+        rows(tmp_path / "nowhere", output=tmp_path)

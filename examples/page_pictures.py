@@ -3,9 +3,11 @@
 python examples/page_pictures.py
 """
 
+import io
 import tempfile
 import threading
 from pathlib import Path
+from typing import Any
 
 import skimage.data
 from inlay import Photo
@@ -16,10 +18,20 @@ from playwright.sync_api import sync_playwright
 PICTURES = Path(__file__).parent / "pictures"
 
 
+WHERE = """async ([x, y]) => {
+  const { desk: { view } } = await import("/page/desk.js");
+  const box = view.canvas.getBoundingClientRect();
+  return view.window(x, y).map((at, k) => at * box.width / view.canvas.width + (k ? box.top : box.left));
+}"""
+
+
+def place(tab: Any, x: float, y: float) -> list[float]:
+    """Where a point of the photo is seen in the window."""
+    return tab.evaluate(WHERE, [x, y])
+
+
 def keep(shot: bytes, name: str) -> None:
     """Write a picture as a JPEG that is small enough for a README."""
-    import io
-
     Image.open(io.BytesIO(shot)).convert("RGB").save(PICTURES / name, quality=82, optimize=True)
 
 
@@ -34,11 +46,12 @@ with tempfile.TemporaryDirectory() as folder, sync_playwright() as driver:
         tab = browser.new_context(viewport=window, color_scheme=scheme, bypass_csp=True).new_page()
         tab.goto(served.address)
         tab.wait_for_selector("html[data-ready]")
-        box = tab.locator("#canvas").bounding_box()
-        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
         if scheme == "light":
-            tab.mouse.click(x - 20, y - 30)
-            tab.mouse.click(x - 20, y + 160, button="right")
+            tab.mouse.move(*place(tab, 170, 15))
+            tab.mouse.down()
+            tab.mouse.move(*place(tab, 425, 330), steps=4)
+            tab.mouse.up()
+            tab.mouse.click(*place(tab, 290, 200))
             tab.wait_for_function("document.getElementById('busy').hidden", timeout=60_000)
             tab.get_by_role("textbox", name="Prompt", exact=True).fill("a strawberry")
             tab.get_by_role("slider", name="Grow", exact=True).fill("6")

@@ -187,6 +187,21 @@ def test_images_made_elsewhere(clip: str, dataset: Path, tmp_path: Path) -> None
     assert [found.gain.count for found in table.differences] == [2]
 
 
+def test_images_are_seen_as_their_exif_says(clip: str, dataset: Path, tmp_path: Path) -> None:
+    """The photos themselves, stored a quarter turn away: nothing of the background has changed."""
+    scenes, _ = select_scenes(open_dataset(dataset), "same")
+    maps = label_maps(tmp_path / "maps", scenes, "turned", lambda mask: mask)
+    exif = Image.Exif()
+    exif[274] = 6
+    (tmp_path / "turned").mkdir()
+    for scene in scenes:
+        stored = Image.open(scene.picture.file).transpose(Image.Transpose.ROTATE_90)
+        stored.save(tmp_path / "turned" / f"{scene.name}.png", exif=exif)
+    settings: dict[str, Any] = {"images": {"turned": tmp_path / "turned"}, "features": clip}
+    table = evaluate("edit", dataset, output=tmp_path / "out", judge=str(maps), **settings)
+    assert row(table, "turned").changed == 0
+
+
 def test_edits_keep_their_background(editor: Editor, clip: str, dataset: Path, tmp_path: Path) -> None:
     settings: dict[str, Any] = {"methods": ["plain", "masked-attention"], "steps": 2, "features": clip}
     segmenter = str(tiny_semantic(tmp_path / "segmenter", ["cat", "dog"]))

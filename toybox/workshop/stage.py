@@ -33,7 +33,7 @@ class Plan:
     """Share of the stage over which the learning rate falls to zero."""
     ema: float = 0.999
     clip: float = 1.0
-    checkpoint_minutes: float = 10.0
+    checkpoint_minutes: float = 5.0
 
 
 class Stage(Generic[M]):

@@ -138,7 +138,7 @@ def train_painter(shop: Workshop, pool: Pool) -> Painter:
     stage = shop.stage("unet", painter, recipe.shares[1], learning_rate=recipe.rate, warmup=200, decay=0.25)
     empty = torch.tensor(pool.tokenizer("", padding="max_length").input_ids)
     loss = Denoising(pool, recipe.batch, noise_levels().to(device), empty, shop.half)
-    held_out = encode(pool.renderer(HELD_OUT, 64), pool.vae, pool.tokenizer)
+    held_out = encode(pool.renderer(HELD_OUT, 16), pool.vae, pool.tokenizer)
     held_out = {name: part.to(device) for name, part in held_out.items()}
 
     def watch(stage: Stage[Painter]) -> str:

@@ -9,6 +9,8 @@ import argparse
 import json
 import re
 import time
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -20,10 +22,12 @@ from diffusers import StableDiffusionPipeline
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from jaxtyping import Bool, Float, Int
 from PIL import Image
+from scipy import ndimage
 from torch import Tensor
 from transformers import CLIPTokenizer
 
 from ...evaluation.datasets import open_dataset
+from ...evaluation.features import frechet_distance, load_features
 from ...weights.catalogue import EMBEDDED
 from ..segmenter import Segmenter, load_segmenter
 from ..vocabulary import shipped
@@ -40,6 +44,11 @@ from .tokens import LENGTH
 STEPS = 25
 FOUND = 0.02
 """Share of the picture that a class must cover to count as found."""
+PATCH = 0.01
+"""A connected patch of a class on less of the picture than this is the judge's slip and no thing.
+
+With it the judge counts every true scene of one thing right, and 95 % of all the benchmark's.
+"""
 
 
 @dataclass(frozen=True)
@@ -103,14 +112,44 @@ def resized(images: Float[Tensor, "n c h w"], side: int) -> Float[Tensor, "n c s
     return torch.nn.functional.interpolate(images, (side, side), mode="bilinear", antialias=True)
 
 
-def found_share(segmenter: Segmenter, images: Float[Tensor, "n 3 h w"], classes: list[list[int]]) -> float:
+def found_share(labels: Int[Tensor, "n s s"], classes: Sequence[Sequence[int]]) -> float:
     """The share of pictures that show all their classes."""
-    labels = labelled(segmenter, images)
     shown = [
         all(float((label == k).float().mean()) >= FOUND for k in row)
         for label, row in zip(labels, classes, strict=True)
     ]
     return sum(shown) / len(shown)
+
+
+def exact_share(labels: Int[Tensor, "n s s"], classes: Sequence[Sequence[int]]) -> float:
+    """The share of pictures that show exactly the things in `classes`: none missing, none twice, none besides.
+
+    A thing is a connected patch of its class. `classes` names one as often as it should be there.
+    """
+    right = [things_in(label) == Counter(row) for label, row in zip(labels, classes, strict=True)]
+    return sum(right) / len(right)
+
+
+def things_in(label: Int[Tensor, "s s"]) -> Counter[int]:
+    """How many things of each class a label map shows."""
+    things: Counter[int] = Counter()
+    for number in label.unique().tolist():
+        if number:
+            patches, _ = ndimage.label((label == number).numpy())
+            sizes = np.bincount(patches.ravel())[1:]
+            things[number] = int((sizes >= PATCH * patches.size).sum())
+    return +things
+
+
+def frechet_to_scenes(images: Float[Tensor, "n 3 h w"], exam: Exam) -> float:
+    """The Fréchet distance of pictures to the benchmark's scenes, by the judge's features at the size it knows."""
+    network, size = load_features("judge"), shipped()["size"]
+
+    def features(pictures: Float[Tensor, "n 3 h w"]) -> Float[np.ndarray, "n d"]:
+        pixels = (resized(pictures, size).clamp(0, 1).permute(0, 2, 3, 1) * 255).round().byte().numpy()
+        return np.stack([network.features(picture) for picture in pixels])
+
+    return frechet_distance(features(exam.images), features(images))
 
 
 def intersection_over_union(found: Int[Tensor, "n h w"], true: Int[Tensor, "n h w"], classes: int) -> float:
@@ -167,18 +206,23 @@ def painted(model: str, exam: Exam, judge: Segmenter, count: int, out: Path) -> 
     return sum(scores["plain"]) / count, sum(scores["painted"]) / count
 
 
+def shares(labels: Int[Tensor, "n s s"], classes: Sequence[Sequence[int]]) -> str:
+    found, exact = 100 * found_share(labels, classes), 100 * exact_share(labels, classes)
+    return f"all found in {found:.0f} %, exactly as many things as asked for in {exact:.0f} %"
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m inlay.toybox.workshop.report", description=__doc__)
-    parser.add_argument("--model", choices=EMBEDDED, default="toybox")
+    parser.add_argument("--model", default="toybox", help=f"{', '.join(EMBEDDED)}, or a folder in diffusers layout")
     parser.add_argument("--out", type=Path, required=True, help="folder for the contact sheets")
     parser.add_argument("--prompts", type=int, default=100)
-    parser.add_argument("--painted", type=int, default=30, help="scenes for paint-with-words")
+    parser.add_argument("--painted", type=int, default=30, help="scenes for paint-with-words; 0 for none")
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     options.out.mkdir(parents=True, exist_ok=True)
     exam, out = read_exam(), options.out
-    weights = EMBEDDED[options.model]
+    weights = EMBEDDED.get(options.model, Path(options.model))
     pipeline = StableDiffusionPipeline.from_pretrained(weights)
     pipeline.set_progress_bar_config(disable=True)
     guide, judge = load_segmenter("guide"), load_segmenter("judge")
@@ -202,20 +246,26 @@ def main() -> None:
     scores = ", ".join(f"{attention_auc(painter, batch, t):.3f} at t = {t}" for t in (300, 600, 850))
     print(f"a noun's attention on its own object: AUC {scores}")
 
+    true = [[number for number, _ in row] for row in exam.objects]
+    print(f"true scenes: {shares(labelled(judge, exam.images), true)}")
     scale = json.loads((weights / "inlay.json").read_text())["guidance_scale"]
-    for objects, share in ((1, "the prompted noun"), (2, "both prompted nouns")):
+    made = []
+    for objects, asked in ((1, "one noun"), (2, "two nouns")):
         prompts, classes = prompts_of(objects, options.prompts)
-        images = pictures_of(pipeline, prompts, 1000 * objects, scale)
-        print(f"{len(prompts)} plain pictures: {share} found in {100 * found_share(judge, images, classes):.0f} %")
-        write_sheet(out / f"nouns-{objects}.png", images, prompts)
+        made.append(pictures_of(pipeline, prompts, 1000 * objects, scale))
+        print(f"{len(prompts)} plain pictures of {asked}: {shares(labelled(judge, made[-1]), classes)}")
+        write_sheet(out / f"nouns-{objects}.png", made[-1], prompts)
+    distance = frechet_to_scenes(torch.cat(made), exam)
+    print(f"Fréchet distance of these {2 * options.prompts} to the benchmark's scenes (judge): {distance:.3f}")
     with torch.no_grad():
         shown = exam.images[50:66]
         decoded = vae.decode(vae.encode(shown * 2 - 1).latent_dist.mean).sample / 2 + 0.5
     labels = [*exam.captions[50:66], *["decoded"] * 16]
     write_sheet(out / "autoencoder.png", torch.cat([shown, decoded]), labels, columns=16, side=128)
 
-    plain, moved = painted(options.model, exam, judge, options.painted, out)
-    print(f"paint-with-words, {options.painted} scenes: region mIoU {moved:.3f}, plain {plain:.3f}")
+    if options.painted:
+        plain, moved = painted(options.model, exam, judge, options.painted, out)
+        print(f"paint-with-words, {options.painted} scenes: region mIoU {moved:.3f}, plain {plain:.3f}")
     begun = time.monotonic()
     pipeline("an apple on grass", num_inference_steps=STEPS)
     print(f"{STEPS} steps with guidance on {options.threads} threads: {time.monotonic() - begun:.2f} s")

@@ -12,11 +12,14 @@ import torch
 from inlay.errors import ModelError, UsageError
 from inlay.tests.toybox.tiny_world import WORLD, recipe, renderer
 from inlay.toybox.workshop import autoencoder, sprites, tokens
+from inlay.toybox.workshop.autoencoder import train_autoencoder
 from inlay.toybox.workshop.captions import Caption
 from inlay.toybox.workshop.denoising import looked_at
 from inlay.toybox.workshop.pool import tokenize
+from inlay.toybox.workshop.segmenters import train_segmenter
+from inlay.toybox.workshop.shop import Workshop
 from inlay.toybox.workshop.stage import Plan, Stage
-from inlay.toybox.workshop.train import Workshop, train, train_autoencoder, train_segmenter
+from inlay.toybox.workshop.train import train
 from inlay.toybox.workshop.world import NOUNS
 from inlay.weights.diffusion import belongings
 from transformers import CLIPTokenizer

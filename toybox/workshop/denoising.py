@@ -10,8 +10,10 @@ from torch import Generator, Tensor, nn
 
 from . import team
 from .grounding import Maps, area_under_curve, grounding_loss
-from .networks import Painter, noise_levels
-from .pool import Pool
+from .networks import Painter, export, noise_levels
+from .pool import Pool, encode
+from .shop import HELD_OUT, Workshop
+from .stage import Stage
 
 OBJECTS = 4.0
 """How much an object's cell counts where one of the ground counts 1: the eye goes there, the optimum stays."""
@@ -88,3 +90,29 @@ def attention_auc(painter: Painter, batch: dict[str, Tensor], timestep: int) -> 
         area_under_curve(attention[row, mention], masks[row, mention]) for row, mention in seen.nonzero().tolist()
     ]
     return sum(scores) / len(scores)
+
+
+def train_painter(shop: Workshop, pool: Pool) -> Painter:
+    """The UNet and its text encoder, averaged over the last steps."""
+    torch.manual_seed(2)
+    recipe, device = shop.recipe, shop.renderer.device
+    painter = Painter(recipe, pool.tokenizer).to(device).to(memory_format=torch.channels_last)
+    if shop.init_from is not None:
+        painter.load(shop.init_from)
+    stage = shop.stage("unet", painter, recipe.shares[1], learning_rate=recipe.rate, warmup=200, decay=0.25)
+    empty = torch.tensor(pool.tokenizer("", padding="max_length").input_ids)
+    loss = Denoising(pool, recipe.batch, noise_levels().to(device), empty, shop.half)
+    held_out = encode(pool.renderer(HELD_OUT, 16), pool.vae, pool.tokenizer)
+    held_out = {name: part.to(device) for name, part in held_out.items()}
+
+    def watch(stage: Stage[Painter]) -> str:
+        export(stage.averaged, pool.vae, pool.tokenizer, shop.folder / "weights")
+        scores = [f"{attention_auc(stage.averaged, held_out, timestep):.3f}" for timestep in (300, 600, 850)]
+        return "attention AUC " + " / ".join(scores)
+
+    def before(stage: Stage[Painter]) -> None:
+        pool.grow(min(pool.count, 1 + stage.step // recipe.grow_every))
+
+    stage.run(loss, watch, before)
+    export(stage.averaged, pool.vae, pool.tokenizer, shop.folder / "weights")
+    return stage.averaged

@@ -24,8 +24,8 @@ from torch import Tensor
 
 from .config import config
 from .scenes import Renderer, Scenes
+from .shop import HELD_OUT
 from .sprites import load_atlas
-from .train import HELD_OUT
 
 FIRST_SEED = HELD_OUT + 1000
 LEAST_SHARE = 0.02

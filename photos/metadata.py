@@ -70,10 +70,16 @@ def metadata_of(image: "Image", turned: bool) -> tuple[Metadata, tuple[str, ...]
     return metadata, () if exif is not None else ("the photo's EXIF cannot be read and is not kept",)
 
 
-def orientation_of(image: "Image") -> int:
-    """EXIF orientation, 1 where there is none to apply; Pillow turns TIFFs itself as they load."""
+def orientation_of(image: "Image", header: bool = False) -> int:
+    """EXIF orientation, 1 where there is none to apply; Pillow turns TIFFs itself as they load.
+
+    `header`: nothing is decoded, so EXIF that a PNG has behind its pixels is not seen.
+    """
+    from PIL import Image
+
+    read = Image.Image.getexif if header else type(image).getexif  # a PNG's own decodes it whole
     try:
-        return 1 if image.format == "TIFF" else image.getexif().get(_ORIENTATION, 1)
+        return 1 if image.format == "TIFF" else read(image).get(_ORIENTATION, 1)
     except Exception:  # see `_exif_of`
         return 1
 

@@ -39,11 +39,11 @@ def read(path: str | PathLike[str], *, frame: int | None = None, max_pixels: int
 
 def size_of(path: str | PathLike[str], *, frame: int | None = None, max_pixels: int = MAX_PIXELS) -> tuple[int, int]:
     """Width and height of the picture that `read` would give, from the header alone. Raises as `read` does, but for
-    what only decoding finds."""
+    what only decoding finds, as EXIF behind a PNG's pixels."""
     with opened(path, max_pixels) as (image, _):
         _turn_to(image, path, frame, max_pixels)
         width, height = image.size
-        return (height, width) if orientation_of(image) > 4 else (width, height)
+        return (height, width) if orientation_of(image, header=True) > 4 else (width, height)
 
 
 def _turn_to(image: "Image", path: str | PathLike[str], frame: int | None, max_pixels: int) -> None:

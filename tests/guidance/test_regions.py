@@ -104,7 +104,6 @@ def test_an_occurrence_can_be_asked_for(models: Any) -> None:
         ("cat", "a caterpillar", "are not in the prompt"),
         ([0], PROMPT, "tokens 1 to 6"),
         ([7], PROMPT, "tokens 1 to 6"),
-        ([], PROMPT, "tokens 1 to 6"),
     ],
 )
 def test_missing_words_are_refused(models: Any, words: Any, prompt: str, says: str) -> None:

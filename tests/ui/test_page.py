@@ -391,7 +391,7 @@ def test_an_edit_is_the_command_lines_own(edited: Any, inlay_command: Any, tmp_p
 def test_the_history_outlives_the_server(edited: Any, look: Any, serve: Serve) -> None:
     _, served = edited
     page = look(serve(folder=served.folder))
-    assert page.items("History").count() == 1
+    page.tab.wait_for_function("document.querySelectorAll('#history li').length === 1", timeout=60_000)
     page.items("History").first.click()
     page.result()
     assert page.size() == [160, 120]

@@ -224,7 +224,7 @@ def edit(**options: Any) -> None:
 def remove(**options: Any) -> None:
     """Take a thing out of a photo; what is behind it is continued, all else stays as it was.
 
-    inlay remove coffee.png --point 300,180 -o table.png
+    inlay remove coffee.png --box 322,222,410,330 -o gone.png
     """
     make(RemoveJob, options)
 

@@ -31,8 +31,8 @@ tuned for."""
 ALPHA, ALPHA_EDITING = 0.08, 0.01
 """The paper's guidance scales: from scratch, and with Blended Latent Diffusion."""
 
-UNIT_ALPHA, UNIT_ALPHA_EDITING = 0.2, 0.05
-"""The same for unit steps, chosen on the embedded model."""
+UNIT_ALPHAS = {"paper": (0.2, 0.05), "one-forward": (0.3, 0.1)}
+"""The same for unit steps, by order, chosen on the embedded model."""
 
 
 def masked_attention_loss(
@@ -105,7 +105,7 @@ class MaskedAttention(Guidance, name="masked-attention"):
 
     Args:
         alpha: step length of Eq. 3, >= 0; None takes the model's advice, else the paper's 0.08 from scratch and 0.01
-            while editing (0.2 and 0.05 for unit steps).
+            while editing (for unit steps 0.3 and 0.1, or in the paper's order 0.2 and 0.05).
         balance: weight of attention outside the region, the paper's lambda, >= 0.
         fraction: share of the steps that are guided, from the first.
         normalize: how far alpha goes. "none" is the paper's sum, exactly; "scale-free" makes one alpha serve other
@@ -119,7 +119,8 @@ class MaskedAttention(Guidance, name="masked-attention"):
             (0.25 / share of the picture) ** area times.
         order: when the gradient acts. "paper": on the latents before they are predicted from, for which a forward of
             its own runs; "one-forward": on the latents after the step, from the very forward that predicts, as in
-            ZestGuide, so that a guided step costs one backward more and no forward.
+            ZestGuide, so that a guided step costs one backward more and no forward. None takes the model's advice,
+            else "one-forward" for unit steps and "paper" for the paper's own.
         instances: give every region an object of its own: no region starves another (unit steps are taken region by
             region), and a word that regions share is not driven out of any; False is the paper.
     """
@@ -132,18 +133,22 @@ class MaskedAttention(Guidance, name="masked-attention"):
     every: int = number(1, 1)
     area: float = share(0.5)
     instances: bool = True
-    order: str = choice("paper", "paper", "one-forward")
+    order: str | None = choice(None, "paper", "one-forward")
 
     paper = MappingProxyType({"normalize": "scale-free", "layers": "all"})
 
     def advised(self, advice: Advice, editing: bool = False) -> MaskedAttention:
-        """Alpha, too: `alpha` or `alpha_editing` of the advice, which is meant for the kind of step advised there."""
+        """Alpha, too: `alpha` or `alpha_editing` of the advice, which is meant for the kind of step advised there.
+
+        Where nothing is advised, alpha and order are those that were found best for the kind of step.
+        """
         own = {**self.paper, **advice.get(self.name, {})}
         kind = self.normalize or own["normalize"]
-        usual = (UNIT_ALPHA, UNIT_ALPHA_EDITING) if kind == "unit" else (ALPHA, ALPHA_EDITING)
+        order = self.order or own.get("order") or ("one-forward" if kind == "unit" else "paper")
+        usual = UNIT_ALPHAS[order] if kind == "unit" else (ALPHA, ALPHA_EDITING)
         told = own.get("alpha_editing" if editing else "alpha") if kind == own["normalize"] else None
         alpha = (usual[editing] if told is None else told) if self.alpha is None else self.alpha
-        return replace(Guidance.advised(self, advice), alpha=alpha)
+        return replace(super().advised(advice), alpha=alpha, order=order)
 
     def hooks(self, run: Run) -> Hooks[MaskedAttention] | None:
         return Masking(self, run, self.layers) if self.alpha and run.guides(self.fraction) else None

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
@@ -32,7 +34,7 @@ from inlay.guidance import (
 )
 from inlay.guidance.base import Hooks, Run, members
 from inlay.guidance.masked_attention import unit_by_region
-from inlay.guidance.methods import chained, described
+from inlay.guidance.methods import chained, described, parameters_of
 from inlay.guidance.parameters import number
 from inlay.guidance.written import between_commas, parse, written
 from inlay.guidance.zest import unit
@@ -437,7 +439,7 @@ def test_a_unit_step_is_as_long_whatever_the_loss(models: Any, steepness: float)
     model = models("sd1")
     schedule = Schedule("ddim", model.scheduler_config, 25)
     run, _ = begin(model, schedule, [PROMPT] * 2, [two_regions()] * 2, (8, 12), generators([0, 1]))
-    session = MaskedAttention(normalize="unit", alpha=0.1).begin(run)
+    session = MaskedAttention(normalize="unit", alpha=0.1, order="paper").begin(run)
     for step in schedule.steps[:3]:
         moved = session.refine(torch.zeros(2, 4, 8, 12), step, Slope())  # type: ignore[arg-type]
         assert moved[0].abs().max() == pytest.approx(0.1 * 50 / 25 * schedule.level(step.index)[1])
@@ -464,6 +466,29 @@ def test_unit_steps_reach_as_far_in_every_region(data: st.DataObject) -> None:
     torch.testing.assert_close(swapped, moved)
     still = unit_by_region(gradient * outside, masks, weights)
     assert bool((still * (1 - outside) == 0).all())
+
+
+@pytest.mark.parametrize("editing", [False, True])
+def test_alpha_and_order_follow_the_kind_of_step(editing: bool) -> None:
+    unit_steps = {"masked-attention": {"normalize": "unit"}}
+    advised = [
+        method.advised(advice, editing)
+        for method, advice in [
+            (MaskedAttention(), {}),
+            (MaskedAttention(), unit_steps),
+            (MaskedAttention(order="paper"), unit_steps),
+            (MaskedAttention(order="one-forward", normalize="none"), unit_steps),
+            (MaskedAttention(), {"masked-attention": {"normalize": "unit", "order": "paper", "alpha": 1.0}}),
+        ]
+    ]
+    assert [(one.normalize, one.order) for one in advised] == [
+        ("scale-free", "paper"),
+        ("unit", "one-forward"),
+        ("unit", "paper"),
+        ("none", "one-forward"),
+        ("unit", "paper"),
+    ]
+    assert [one.alpha for one in advised] == ([0.01, 0.1, 0.05, 0.01, 0.05] if editing else [0.08, 0.3, 0.2, 0.08, 1.0])
 
 
 def test_advice_for_one_kind_of_step_says_nothing_of_another(models: Any) -> None:
@@ -606,6 +631,14 @@ def test_methods_by_name() -> None:
 def test_every_registered_method_is_under_test() -> None:
     """What is registered later joins the laws above by an entry in `GUIDED`."""
     assert set(METHODS) == {"plain"} | {one.name for made in GUIDED.values() for one in members(made)}
+
+
+def test_the_readmes_table_has_every_method_and_its_parameters() -> None:
+    readme = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([a-z][a-z-]*)` \| (.*) \|", readme, flags=re.MULTILINE))
+    assert set(rows) == set(METHODS) - {"plain"}
+    for name, row in rows.items():
+        assert set(re.findall(r"`([a-z]+)`", row)) <= set(parameters_of(name)), name
 
 
 def test_a_method_in_one_file_registers_itself_and_runs(models: Any) -> None:

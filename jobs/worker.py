@@ -35,8 +35,8 @@ from .report import save_thumbnail
 from .rows import Outcome, Row, sayable
 
 TOGETHER = {"cuda": 8, "mps": 4}
-"""Rows that go through the loop at once; memory that does not hold them halves them. On a CPU one after the other is as
-fast (see benchmarks/batch.py), and then a picture is byte for byte that of `inlay edit`."""
+"""Rows that go through the loop together on a GPU. On a CPU it is one at a time, and a picture is byte for byte that of
+`inlay edit`."""
 
 PATIENCE = 0.05
 """The share of the loop's time that a worker waits for its results to be written before it goes on."""

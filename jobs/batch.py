@@ -291,7 +291,7 @@ class Run:
         for outcome in over:
             self.held.pop(outcome.id, None)
             self.failures += outcome.state == "failed"
-            yield self._numbered(outcome)
+        yield from map(self._numbered, over)
         for outcome in outcomes:
             if outcome.state == "stopped":
                 raise BatchError(f"{outcome.error}; make room and start the same command again.")

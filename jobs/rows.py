@@ -103,7 +103,7 @@ def checked_row(stated: Stated, defaults: Mapping[str, Any], output: Path, max_p
         fields |= absolute(fields, stated.folder)
         kind = kind_of(fields, defaults)
         given = {name: value for name, value in fields.items() if name not in OWN}
-        mine = {name: value for name, value in defaults.items() if name in kind.model_fields}
+        mine = {name: value for name, value in defaults.items() if name in kind.model_fields and name not in OWN}
         asked = {"action": kind.model_fields["action"].default, **merged(mine, given)}
         row = replace(row, fields=asked)
         row = replace(row, job=checked(kind, **asked), output=output_of(stated.fields, id, asked.get("photo")))

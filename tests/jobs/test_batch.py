@@ -262,8 +262,9 @@ def test_folders_removal_extension_and_generation(folder):
     assert {"a.png", "b.jpg", "sub/a.png"} <= folder.written()
     rows = [
         {"action": "extend", "photo": str(folder.path / "a.png"), "left": 8, "id": "wide"},
-        {"prompt": "a cat", "size": [32, 32], "id": "made"},
+        {"prompt": "a cat", "size": [32, 32], "id": "made", "action": "generate"},
     ]
+    common["action"] = "remove"  # of rows that do not say so
     assert {one.id: one.state for one in batch(rows, folder.path / "more", **common)} == {
         "wide": "done",
         "made": "done",

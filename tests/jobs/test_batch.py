@@ -87,6 +87,7 @@ def test_bad_rows_are_named_and_good_ones_go_on(folder):
 
 def test_leaving_between_rows_that_ended_together_leaves_both_done(folder, here, monkeypatch):
     monkeypatch.setattr(here, "lot", 2)
+    monkeypatch.setattr("inlay.jobs.worker.PATIENCE", 1e6)  # both are written before either is told
     rows = [{"photo": "a.png", "id": f"r{k}"} for k in range(2)]
     outcomes = batch(folder.manifest(*rows), folder.out, device="cpu")
     assert next(outcomes).state == "done"

@@ -255,7 +255,11 @@ class Editor:
         images: list[list[Photo | None]] = [[task.photo] * task.job.num_images for task in tasks]
         edits: list[list[list[Edited]]] = [[] for _ in tasks]
         for number, (size, progress) in enumerate(zip(sizes, spread(on_step, len(sizes)), strict=True)):
-            samples = [sample for task, own in zip(tasks, images, strict=True) for sample in task.samples(number, own)]
+            samples = [
+                (sample, self.ranker_of(task.job) if task.job.num_images > 1 else None)
+                for task, own in zip(tasks, images, strict=True)
+                for sample in task.samples(number, own)
+            ]
             crop = tasks[0].windows[number].crop.box if tasks[0].windows else None
             work = partial(self._paint, tasks[0], size, progress, self._glimpses(on_glimpse, crop))
             done, fallbacks = with_fallbacks(self.model, samples, work)
@@ -282,15 +286,15 @@ class Editor:
         size: tuple[int, int],
         on_step: Progress | None,
         on_latents: OnLatents | None,
-        samples: Sequence[Sample],
+        ranked: Sequence[tuple[Sample, Ranker | None]],
     ) -> list[Edited]:
-        """The pictures of one batch, at the model's size; `task` says what they have in common."""
+        """The pictures of one batch, at the model's size, each with its ranker; `task` says what they share."""
+        samples = [sample for sample, _ in ranked]
         painted = paint(self.model, task.job, task.guidance, samples, size, on_step, on_latents)
         decoded = self._decoded(task.job, painted, samples)
-        ranked = self.ranker_of(task.job) if task.job.num_images > 1 else None
         return [
-            Edited(patch, painted.inversion_psnr[k], score(ranked, decoded[k], samples[k]))
-            for k, patch in enumerate(eight_bit(decoded))
+            Edited(patch, painted.inversion_psnr[k], score(ranker, decoded[k], sample))
+            for k, (patch, (sample, ranker)) in enumerate(zip(eight_bit(decoded), ranked, strict=True))
         ]
 
     def _glimpses(

@@ -78,11 +78,10 @@ class Task:
 
     def agrees(self, other: Task, model: Model) -> bool:
         """Whether both can go through the loop together."""
-        alike = (self.guidance, self.job.action, self.sizes(model), self.job.num_images > 1) == (
+        alike = (self.guidance, self.job.action, self.sizes(model)) == (
             other.guidance,
             other.job.action,
             other.sizes(model),
-            other.job.num_images > 1,
         )
         return alike and all(getattr(self.job, name, None) == getattr(other.job, name, None) for name in SHARED)
 

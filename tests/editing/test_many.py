@@ -48,7 +48,7 @@ def test_jobs_that_agree_share_the_loop(editor, works, monkeypatch):
         ),
     )
     editor.run_many(works)
-    assert sorted(batches) == [1, 2, 2]  # other steps, and candidates that are to be ranked, go apart
+    assert sorted(batches) == [1, 4]
 
 
 def test_generations_and_edits_go_together(editor, works):

@@ -52,11 +52,11 @@ class Edited:
 
 @dataclass(frozen=True, eq=False)
 class Task:
-    """A job and what it works on. `size` is the picture's (height, width); without a photo there are no windows."""
+    """A job and what it works on: a photo and the windows in it, or, from nothing, the picture's (height, width)."""
 
     job: Job
     guidance: Guidance
-    size: tuple[int, int]
+    size: tuple[int, int] = (0, 0)
     regions: tuple[Region, ...] = ()
     photo: Photo | None = None
     place: Mask | None = None
@@ -96,7 +96,7 @@ class Task:
         for image in seen:
             assert image is not None
             if id(image) not in canvases:
-                canvases[id(image)] = canvas_of(image, window.place, window.crop, job.fill)
+                canvases[id(image)] = canvas_of(image, window, job.fill)
         return [
             Sample(seed, job.prompt, job.negative_prompt, job.source_prompt, window.regions, canvases[id(image)])
             for seed, image in zip(self.seeds, seen, strict=True)
@@ -106,8 +106,7 @@ class Task:
         """A candidate with what pass `number` made of it."""
         if image is None or not isinstance(self.job, Painting):
             return Photo.from_image(patch[: self.size[0], : self.size[1]])
-        window = self.windows[number]
-        return pasted(image, patch, window.place, window.crop, self.job, factor)
+        return pasted(image, patch, self.windows[number], self.job, factor)
 
     def result(
         self,
@@ -161,8 +160,7 @@ def extension(job: ExtendJob, model: Model, photo: Any, **common: Any) -> Task:
     place = np.ones((canvas.size[1], canvas.size[0]), bool)
     place[inner.slices] = False
     windows = windows_of(strips(canvas.size, inner, native_side(model)), (), job, model)
-    size = (canvas.size[1], canvas.size[0])
-    return Task(job, size=size, photo=canvas, place=place, windows=windows, **common)
+    return Task(job, photo=canvas, place=place, windows=windows, **common)
 
 
 def edition(
@@ -193,10 +191,8 @@ def edition(
     elif job.method:
         regions = [Region(place.astype(np.float32), ())]
     windows = windows_of([place], regions, job, model)
-    size = (picture.size[1], picture.size[0])
     return Task(
         job,
-        size=size,
         regions=tuple(regions),
         photo=picture,
         place=place,

@@ -26,10 +26,16 @@ Mask = Bool[np.ndarray, "H W"] | Float[np.ndarray, "H W"]
 
 @dataclass(frozen=True, eq=False)
 class Window:
-    """One window of a photo: the place that is painted in it, where it lies, and the regions that it sees."""
+    """One window of a photo: where it lies, the place that is painted in it, and the regions that it sees.
 
-    place: Mask
+    `place` is at the photo's scale, and nothing beyond the window: a wide strip has many of them. `cover` and `change`
+    are at the model's: how much of each pixel the place covers, and how much of it is to change.
+    """
+
     crop: Crop
+    place: Mask
+    cover: Float[np.ndarray, "h w"]
+    change: Float[np.ndarray, "h w"]
     regions: tuple[Region, ...]
 
     @property
@@ -47,7 +53,9 @@ def windows_of(places: Iterable[Mask], regions: Sequence[Region], job: Painting,
         for crop in crops_for(place, native, model.grid, context=job.context, margin=job.feather or 0, split=job.split):
             seen = [(region, crop.cut_mask(mask)) for region, mask in zip(regions, masks, strict=True)]
             own = tuple(replace(region, mask=part) for region, part in seen if part.any())
-            made.append(Window(place, crop, own))
+            change = crop.cut_mask(place)
+            cover = change if place.dtype == bool else crop.cut_mask(place > 0)
+            made.append(Window(crop, crop.take(place).copy(), cover, change, own))
     return tuple(made)
 
 
@@ -56,12 +64,11 @@ def native_side(model: Model) -> int:
     return round((model.native_size[0] * model.native_size[1]) ** 0.5)
 
 
-def canvas_of(photo: Photo, place: Mask, crop: Crop, fill: str) -> Canvas:
-    """The photo in a window, at the model's size, with `fill` where `place` is."""
-    change = crop.cut_mask(place)
-    cover = change if place.dtype == bool else crop.cut_mask(place > 0)
-    pixels = torch.from_numpy(filled(crop.cut(photo.pixels), cover, fill)).permute(2, 0, 1)[None].float() / 127.5 - 1
-    return Canvas(pixels, torch.from_numpy(cover), torch.from_numpy(change))
+def canvas_of(photo: Photo, window: Window, fill: str) -> Canvas:
+    """The photo in a window, at the model's size, with `fill` where the place is."""
+    shown = filled(window.crop.cut(photo.pixels), window.cover, fill)
+    pixels = torch.from_numpy(shown).permute(2, 0, 1)[None].float() / 127.5 - 1
+    return Canvas(pixels, torch.from_numpy(window.cover), torch.from_numpy(window.change))
 
 
 def edited_place(mask: Any, regions: Sequence[Region], size: tuple[int, int]) -> Mask:
@@ -93,16 +100,15 @@ def edited_place(mask: Any, regions: Sequence[Region], size: tuple[int, int]) ->
     return array
 
 
-def pasted(
-    photo: Photo, patch: UInt8[np.ndarray, "h w 3"], place: Mask, crop: Crop, job: Painting, factor: int
-) -> Photo:
+def pasted(photo: Photo, patch: UInt8[np.ndarray, "h w 3"], window: Window, job: Painting, factor: int) -> Photo:
     """`photo` with a window's edit composited in; `factor` is the model's pixels per latent."""
+    crop = window.crop
     cells = 2 if isinstance(job, ExtendJob) else 0.5
     feather = max(1.0, round(cells * factor / crop.scale)) if job.feather is None else job.feather
     made = composite(
         crop.take(photo.pixels),
         crop.restore(patch),
-        crop.take(place) > 0,
+        window.place > 0,
         feather=feather,
         method=job.composite,
         match_colour=job.match_colour,

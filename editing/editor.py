@@ -16,10 +16,10 @@ from torch import Tensor
 from ..diffusion.model import Model
 from ..guidance.attention_pictures import Attention, RecordAttention
 from ..guidance.base import Chain, Guidance
-from ..guidance.methods import chained, described
+from ..guidance.methods import described
 from ..guidance.regions import Region
 from ..photos.photo import Photo
-from .guided import check_kinds
+from .guided import check_kinds, guidance_of
 from .job import EditJob, ExtendJob, GenerateJob, Job, Method, Painting, RemoveJob, SamplingJob, checked
 from .rank import AbsenceRanker, GuideRanker, Ranker
 from .reconstruct import decode_with_background
@@ -224,7 +224,7 @@ class Editor:
             words = job.words[0]
         if guidance is None:
             chosen = job.method if job.method is not None else default_method(job, bool(regions) or words is not None)
-            guidance = chained(tuple((one.name, one.parameters) for one in chosen))
+            guidance = guidance_of(chosen)
         kept = described(guidance)
         methods = tuple(Method(name=name, parameters=parameters) for name, parameters in kept.methods)
         job = job.model_copy(update={"method": methods, "guidance_scale": self._scale(job)})

@@ -10,8 +10,9 @@ import torch.nn.functional as F
 
 from ..errors import UsageError
 from ..guidance.base import Guidance, members
+from ..guidance.methods import chained
 from ..guidance.regions import Region
-from .job import SamplingJob
+from .job import Method, SamplingJob
 
 
 def check_kinds(guidance: Any, regions: Any) -> None:
@@ -29,6 +30,15 @@ def check_kinds(guidance: Any, regions: Any) -> None:
     for one in regions if isinstance(regions, Sequence) else [regions]:
         if one is regions or not isinstance(one, Region):
             raise UsageError(f"regions takes a list of Region(mask, words), not a {type(one).__name__}.")
+
+
+def guidance_of(methods: Sequence[Method]) -> Guidance:
+    """A record's methods as one value.
+
+    Raises:
+        UsageError: an unknown method or parameter, or a value that it cannot have.
+    """
+    return chained(tuple((one.name, one.parameters) for one in methods))
 
 
 def methods_at_work(job: SamplingJob) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..diffusion.schedule import check_scheduler
 from ..editing.editor import Editor, OnGlimpse
+from ..editing.guided import guidance_of
 from ..editing.job import POINTERS, EditJob, ExtendJob, GenerateJob, Job, Opening, Record, Setup
 from ..editing.rank import ClipRanker
 from ..editing.result import Result
@@ -19,7 +20,6 @@ from ..editing.sampling import Progress
 from ..editing.task import Work
 from ..editing.words import content_words
 from ..errors import UsageError
-from ..guidance.methods import chained
 from ..guidance.regions import Region
 from ..guidance.segmenter import class_of
 from ..photos.mask_files import fitted
@@ -121,7 +121,7 @@ def prepare(job: Job, setup: Setup = Setup()) -> Prepared:
         InlayError: what Photo, segmentation, layouts and methods raise.
     """
     check_scheduler(job.scheduler)
-    chained(tuple((one.name, one.parameters) for one in job.method or ()))
+    guidance_of(job.method or ())
     photo = opened(job, setup) if isinstance(job, Opening) else None
     places = placed(job, photo, setup)
     layout = job.layout if isinstance(job, EditJob | GenerateJob) else None

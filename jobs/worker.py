@@ -22,9 +22,9 @@ import torch
 
 from ..diffusion.schedule import scheduler_class
 from ..editing.editor import Editor
+from ..editing.guided import guidance_of
 from ..editing.job import Method, Setup
 from ..errors import InlayError, ModelError
-from ..guidance.methods import chained
 from ..weights.device import pick_device, pick_dtype
 from ..weights.diffusion import fingerprint, locate
 from .keys import key_of
@@ -35,8 +35,8 @@ from .report import save_thumbnail
 from .rows import Outcome, Row, sayable
 
 TOGETHER = {"cuda": 8, "mps": 4}
-"""Rows that go through the loop together on a GPU. On a CPU it is one at a time, and a picture is byte for byte that of
-`inlay edit`."""
+"""Rows that go through the loop together on a GPU; memory that does not hold them halves them. On a CPU it is one at a
+time, and a picture is byte for byte that of `inlay edit`."""
 
 PATIENCE = 0.05
 """The share of the loop's time that a worker waits for its results to be written before it goes on."""
@@ -183,7 +183,7 @@ def failed(row: Row, error: Exception, key: str = "", seconds: float = 0.0) -> O
 def refusal(methods: tuple[Method, ...]) -> str | None:
     """What is wrong with a choice of methods."""
     try:
-        chained(tuple((one.name, one.parameters) for one in methods))
+        guidance_of(methods)
     except InlayError as error:
         return str(error)
     return None

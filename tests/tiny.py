@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,14 +27,14 @@ WORDS = [
 ]
 
 
-def tokenizer(folder: Path, length: int = 16) -> Any:
-    """A CLIP tokenizer over single letters and `WORDS`."""
+def tokenizer(folder: Path, length: int = 16, words: Sequence[str] = WORDS) -> Any:
+    """A CLIP tokenizer over single letters and `words`."""
     from transformers import CLIPTokenizer
 
     letters = "abcdefghijklmnopqrstuvwxyz0123456789,.'"
     merges: list[tuple[str, str]] = []
     pieces: list[str] = []
-    for word in WORDS:
+    for word in words:
         symbols = [*word[:-1], word[-1] + "</w>"]
         while len(symbols) > 1:
             pair = (symbols[0], symbols[1])

@@ -6,13 +6,13 @@ of initialising them matters.
 
 from __future__ import annotations
 
-import json
 import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+from inlay.tests.tiny import SCHEDULER, tokenizer
 from jaxtyping import Float
 
 WORDS = ("a", "an", "the", "red", "and", "on", "of", "photo", "apple", "banana", "cat", "cup", "dog", "grass", "tree")
@@ -21,17 +21,6 @@ LENGTH = 16
 
 NATIVE = 64
 """Side in pixels of the pictures that the models make."""
-
-SCHEDULER = {
-    "num_train_timesteps": 1000,
-    "beta_start": 0.00085,
-    "beta_end": 0.012,
-    "beta_schedule": "scaled_linear",
-    "steps_offset": 1,
-    "timestep_spacing": "leading",
-    "clip_sample": False,
-    "set_alpha_to_one": False,
-}
 
 SHAPES: dict[str, dict[str, Any]] = {
     "sd1": {
@@ -61,7 +50,7 @@ def save(kind: str, folder: Path) -> Path:
     """Write the model of a kind, "sd1" or "sdxl", in diffusers layout; returns the folder."""
     from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
 
-    names = tokenizer(folder / "vocabulary")
+    names = tokenizer(folder / "vocabulary", LENGTH, WORDS)
     parts: dict[str, Any] = {"vae": autoencoder(), "unet": unet(kind), "scheduler": DDIMScheduler(**SCHEDULER)}
     parts |= {"text_encoder": encoder(names, "first"), "tokenizer": names}
     if kind == "sdxl":
@@ -117,25 +106,6 @@ def encoder(names: Any, which: str) -> Any:
     )
     kind = CLIPTextModelWithProjection if which == "second" else CLIPTextModel
     return drawn(kind(config), which)
-
-
-def tokenizer(folder: Path) -> Any:
-    """A CLIP tokenizer over single letters and `WORDS`."""
-    from transformers import CLIPTokenizer
-
-    letters = "abcdefghijklmnopqrstuvwxyz0123456789,.'"
-    merges: dict[tuple[str, str], None] = {}
-    for word in WORDS:
-        symbols = [*word[:-1], word[-1] + "</w>"]
-        while len(symbols) > 1:
-            merges[symbols[0], symbols[1]] = None
-            symbols = [symbols[0] + symbols[1], *symbols[2:]]
-    pieces = dict.fromkeys(left + right for left, right in merges)
-    vocabulary = [*letters, *(letter + "</w>" for letter in letters), *pieces, "<|startoftext|>", "<|endoftext|>"]
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "vocab.json").write_text(json.dumps({piece: index for index, piece in enumerate(vocabulary)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n" + "".join(f"{left} {right}\n" for left, right in merges))
-    return CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"), model_max_length=LENGTH)
 
 
 @torch.no_grad()

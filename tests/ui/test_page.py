@@ -483,6 +483,8 @@ def test_places_with_words_of_their_own_and_a_refusal_in_words(look: Any, disc: 
 def test_a_layout_is_drawn_and_generated_and_brought_back(look: Any, serve: Serve) -> None:
     served = serve()
     page = look(served)
+    stage = "document.getElementById('canvas').getBoundingClientRect().height"
+    height = page.tab.evaluate(stage)
     page.tab.get_by_role("radio", name="New picture").check(force=True)
     page.drag((100, 100), (500, 900))
     page.tab.get_by_label("Words of place 1").fill("apple")
@@ -493,6 +495,7 @@ def test_a_layout_is_drawn_and_generated_and_brought_back(look: Any, serve: Serv
     page.fill(prompt="an apple and a cat", steps="2", size="64x64")
     page.tab.get_by_role("button", name="Generate").click()
     page.result()
+    assert page.tab.evaluate(stage) == height  # the first result takes no room from what is being drawn upon
     entry = json.loads(served.ask("GET", "/history").body)[0]
     assert (entry["pictures"][0]["width"], entry["pictures"][0]["height"]) == (64, 64)
     layout = json.loads(next((served.folder / "masks").glob("*.json")).read_text())

@@ -22,14 +22,15 @@ from pydantic.fields import FieldInfo
 
 from . import __version__
 from .editing.job import (
+    Contrast,
     EditJob,
     ExtendJob,
     Frozen,
     GenerateJob,
     Job,
     Kind,
+    MaskJob,
     Method,
-    Pointing,
     RemoveJob,
     SamplingJob,
     Setup,
@@ -155,7 +156,8 @@ def parameter(name: str, field: FieldInfo, stored: bool) -> inspect.Parameter:
     kind = next(
         (one for one in get_args(field.annotation) if type(None) in get_args(field.annotation)), field.annotation
     )
-    taken: Any = bool if kind is bool else list[str] if repeats(kind) else str
+    two = tuple[str, str] if kind == Contrast else str
+    taken: Any = bool if kind is bool else list[str] if repeats(kind) else two
     help, required = f"{field.description}{default_of(field, shell)}", field.is_required() and not stored
     if name in ("photo", "sources"):
         option: Any = typer.Argument(metavar=shell.metavar or "PHOTO", help=help, show_default=False)
@@ -250,15 +252,15 @@ def generate(**options: Any) -> None:
 
 
 @app.command("mask")
-@takes(Pointing, Setup, Masking, Saying)
+@takes(MaskJob, Setup, Masking, Saying)
 def make_mask(**options: Any) -> None:
-    """Make a mask by pointing, to look at before the edit.
+    """Make a mask by pointing, or from two prompts, to look at before the edit.
 
     inlay mask coffee.png --point 290,200 -o cup.png --overlay look.png
     """
     from .jobs.make_masks import make_masks, map_everything
 
-    job, setup = parsed(Pointing, options), parsed(Setup, options)
+    job, setup = parsed(MaskJob, options), parsed(Setup, options)
     to, how = parsed(Masking, options), parsed(Saying, options)
     say = speaker(how.quiet)
     if to.everything:

@@ -98,7 +98,7 @@ class Crop:
             )  # it overshoots by a bit or two
         return cv2.resize(window, self.size, interpolation=cv2.INTER_NEAREST_EXACT)
 
-    def restore(self, pixels: UInt8[np.ndarray, "h w 3"]) -> UInt8[np.ndarray, "H W 3"]:
+    def restore(self, pixels: Shaped[np.ndarray, "h w ..."]) -> Shaped[np.ndarray, "H W ..."]:
         """The model's picture of the window at the photo's scale, cut to `inside`."""
         box, inside = self.box, self.inside
         full = _resized(pixels, (box.width, box.height))
@@ -215,7 +215,7 @@ def _parts(mask: Bool[np.ndarray, "h w"] | Float[np.ndarray, "h w"]) -> list[Box
     return boxes
 
 
-def _resized(pixels: UInt8[np.ndarray, "h w 3"], size: tuple[int, int]) -> UInt8[np.ndarray, "H W 3"]:
+def _resized(pixels: Shaped[np.ndarray, "h w ..."], size: tuple[int, int]) -> Shaped[np.ndarray, "H W ..."]:
     import cv2
 
     smaller = size[0] < pixels.shape[1]

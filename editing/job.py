@@ -128,6 +128,11 @@ Fill = Annotated[
 ]
 
 
+ModelName = Annotated[
+    str, says("toybox, toybox-256, a diffusers folder, .safetensors file or hub id."), Shell("-m", "MODEL")
+]
+
+
 class SamplingJob(Frozen):
     """What decides how a picture is sampled. None means that inlay or the model chooses."""
 
@@ -149,9 +154,7 @@ class SamplingJob(Frozen):
         Shell(metavar="METHOD", default="masked-attention where there is a --layout or --words, else plain"),
     ] = None
     scheduler: Annotated[str, says("ddim, ddpm, euler, euler-a, dpm++2m, deis, lms, lcm or tcd."), TEXT] = "ddim"
-    model: Annotated[
-        str, says("toybox, toybox-256, a diffusers folder, .safetensors file or hub id."), Shell("-m", "MODEL")
-    ] = "toybox"
+    model: ModelName = "toybox"
 
 
 class Opening(Frozen):
@@ -195,6 +198,20 @@ class Pointing(Opening):
     mask_invert: Annotated[bool, says("Edit everything else.")] = False
     mask_soften: Annotated[float, says("Soften the mask over so many pixels outside it.", ge=0)] = 0.0
     segmenter: Annotated[str, says("Who makes masks: auto, grabcut, sam, or weights."), TEXT] = "auto"
+
+
+Contrast = tuple[Phrase, Phrase]
+
+
+class MaskJob(Pointing):
+    """Make a mask by pointing, or from what tells two prompts apart."""
+
+    difference: Annotated[
+        Contrast | None,
+        says("Mask where the model sees these two differ: what is there, and what should be (DiffEdit)."),
+        Shell(metavar="TEXT TEXT"),
+    ] = None
+    model: Annotated[ModelName, says("Whose predictions --difference compares.")] = "toybox"
 
 
 POINTERS = ("point", "box", "select", "mask")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..editing.job import Pointing, Setup
+from ..editing.job import POINTERS, MaskJob, Pointing, Setup
 from ..errors import UsageError
 from ..photos.mask_files import FORMATS, save_mask
 from ..photos.overlay import overlay as drawn
@@ -30,7 +30,7 @@ class MaskFile:
 
 
 def make_masks(
-    job: Pointing,
+    job: MaskJob,
     output: Path,
     setup: Setup = Setup(),
     overlay: Path | None = None,
@@ -46,7 +46,7 @@ def make_masks(
     """
     check_outputs(output, overlay, overwrite)
     photo = opened(job, setup)
-    selected = select(photo, job, setup)
+    selected = differing(photo, job, setup) if job.difference else select(photo, job, setup)
     if overlay:
         shown = drawn(photo.pixels, [part >= 0.5 for part in selected.parts])
         Photo.from_image(shown).save(overlay, overwrite=overwrite)
@@ -58,6 +58,22 @@ def make_masks(
     for path in paths:
         check_output(path, overwrite=overwrite, formats=FORMATS)
     return [written(mask, path, selected, score) for path, (mask, score) in zip(paths, offers, strict=True)]
+
+
+def differing(photo: Photo, job: MaskJob, setup: Setup) -> Selected:
+    """The places that tell two prompts apart, refined as the job says.
+
+    Raises:
+        UsageError: something is pointed at, too; nothing differs, or nothing is left.
+        ModelError: the model is not at hand.
+    """
+    if any(getattr(job, name) for name in POINTERS):
+        raise UsageError("--difference finds the place by itself; leave out points, boxes, --select and --mask.")
+    from ..editing.difference import difference_mask
+    from .perform import editor_for
+
+    assert job.difference is not None
+    return Selected((refined(difference_mask(editor_for(job.model, setup).model, photo, *job.difference), job),))
 
 
 @dataclass(frozen=True)

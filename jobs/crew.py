@@ -114,12 +114,15 @@ class _Process:
         )
         theirs.close()
         self.busy = False
-        self.pipe.send(arguments)
+        self._tell(arguments)
 
     def send(self, what: str, *arguments: Any) -> None:
         self.busy = True
-        with suppress(ConnectionError):  # it died while it had nothing to do; the answer says so
-            self.pipe.send((what, arguments))
+        self._tell((what, arguments))
+
+    def _tell(self, message: tuple[Any, ...]) -> None:
+        with suppress(ConnectionError):  # it has died; when it is waited for, the answer says so
+            self.pipe.send(message)
 
     def ended(self) -> str:
         """How it ended."""

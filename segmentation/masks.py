@@ -7,7 +7,7 @@ eat a mask from the photo's border.
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float, UInt8
+from jaxtyping import Bool, Float
 
 from ..errors import UsageError
 from ..photos.mask_files import fitted
@@ -105,36 +105,6 @@ def iou(one: Bool[np.ndarray, "H W"], other: Bool[np.ndarray, "H W"]) -> float:
     _same_size((one, other))
     together = np.count_nonzero(one | other)
     return np.count_nonzero(one & other) / together if together else 1.0
-
-
-def smooth(
-    mask: Bool[np.ndarray, "H W"], photo: UInt8[np.ndarray, "H W 3"], radius: int = 4, epsilon: float = 1e-3
-) -> Bool[np.ndarray, "H W"]:
-    """The mask with its outline drawn to the photo's edges by the guided filter, grey guide.
-
-    He, Sun, Tang: "Guided Image Filtering", ECCV 2010, eq. 5, 6, 8. `radius` is the half window in pixels, `epsilon`
-    the variance (of grey in [0, 1]) below which a window counts as flat.
-    """
-    import cv2
-
-    _same_size((mask, photo[..., 0]))
-    if not mask.any():
-        return mask.copy()
-    x0, y0, x1, y1 = bounding_box(mask)
-    reach = 2 * radius + 1  # memory follows the thing, not the photo
-    window = np.s_[max(0, y0 - reach) : y1 + reach, max(0, x0 - reach) : x1 + reach]
-    guide = cv2.cvtColor(photo[window], cv2.COLOR_RGB2GRAY).astype(np.float32) / 255
-    wanted = mask[window].astype(np.float32)
-
-    def mean(values: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
-        return cv2.boxFilter(values, -1, (2 * radius + 1, 2 * radius + 1), borderType=cv2.BORDER_REFLECT)
-
-    guide_mean, wanted_mean = mean(guide), mean(wanted)
-    slope = (mean(guide * wanted) - guide_mean * wanted_mean) / (mean(guide * guide) - guide_mean**2 + epsilon)
-    offset = wanted_mean - slope * guide_mean
-    smoothed = np.zeros_like(mask)
-    smoothed[window] = mean(slope) * guide + mean(offset) > 0.5
-    return smoothed
 
 
 def _distance_to(mask: Bool[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:

@@ -101,19 +101,6 @@ def test_sets():
         masks.union(one, one[:5])
 
 
-def test_outlines_move_to_the_photos_edges():
-    truth = disk(81, 24)
-    noise = np.random.default_rng(0).integers(0, 20, (81, 81, 3))
-    photo = (np.where(truth[..., None], [200, 60, 40], [40, 90, 160]) + noise).astype(np.uint8)
-    ragged = masks.shrink(truth, 2)
-    ragged[::4] = masks.grow(truth, 2)[::4]
-    before = ragged.copy()
-    assert masks.iou(masks.smooth(ragged, photo), truth) > masks.iou(ragged, truth) + 0.04
-    assert (ragged == before).all()
-    empty = np.zeros_like(truth)
-    assert not masks.smooth(empty, photo).any()
-
-
 def test_an_empty_mask_has_no_place():
     for place in (masks.bounding_box, masks.inner_point):
         with pytest.raises(UsageError, match="empty"):

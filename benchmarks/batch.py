@@ -115,9 +115,9 @@ def children() -> list[int]:
 
 
 def held(process: int) -> int:
-    """Resident kB."""
+    """Resident kB that are the process's own: pages of files come and go as the system likes."""
     lines = Path(f"/proc/{process}/status").read_text().splitlines()
-    return next(int(line.split()[1]) for line in lines if line.startswith("VmRSS"))
+    return next(int(line.split()[1]) for line in lines if line.startswith("RssAnon"))
 
 
 def main() -> None:

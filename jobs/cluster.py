@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from pathlib import Path
 from typing import Any
 
 from ..editing.job import Setup
-from ..errors import BatchError, extra
+from ..errors import BatchError, UsageError, extra
 from .crew import Died, asked
 
 
@@ -23,20 +24,35 @@ class Actors:
         with extra("ray"):
             import ray
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        self.ray = ray
-        self.ours = not ray.is_initialized()
-        if self.ours:
-            local: dict[str, Any] = {} if address else {"include_dashboard": False}
-            try:
-                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
-            except (ConnectionError, RuntimeError, ValueError) as error:
-                raise BatchError(f"The Ray cluster cannot be reached: {str(error).splitlines()[0]}") from error
-        gpus = int(ray.cluster_resources().get("GPU", 0))
-        self.size = count or gpus or sum(node["Alive"] for node in ray.nodes())
-        needs = {"num_gpus": min(1, gpus / self.size)} if gpus else {"num_cpus": 1}
-        actor: Any = ray.remote(max_restarts=-1, max_task_retries=0, **needs)(_actor())
-        self.workers: list[Any] = [actor.remote(setup, output) for _ in range(self.size)]
+        self.ray, self.ours = ray, not ray.is_initialized()
+        self.workers: list[Any] = []
         self.waiting: dict[Any, int] = {}
+        if self.ours:
+            self._join(address)
+        try:
+            self._hire(setup, output, count)
+        except BaseException:
+            self.close()
+            raise
+
+    def _join(self, address: str | None) -> None:
+        before = signal.getsignal(signal.SIGTERM)
+        local: dict[str, Any] = {} if address else {"include_dashboard": False}
+        try:
+            self.ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **local)
+        except (ConnectionError, RuntimeError, ValueError) as error:
+            raise BatchError(f"The Ray cluster cannot be reached: {str(error).splitlines()[0]}") from error
+        if signal.getsignal(signal.SIGTERM) is not before:  # Ray's would end with another exit code
+            signal.signal(signal.SIGTERM, before)
+
+    def _hire(self, setup: Setup, output: Path, count: int | None) -> None:
+        gpus, cpus = (int(self.ray.cluster_resources().get(kind, 0)) for kind in ("GPU", "CPU"))
+        self.size = count or gpus or sum(node["Alive"] for node in self.ray.nodes())
+        if not gpus and self.size > cpus:
+            raise UsageError(f"The Ray cluster has {cpus} processors for {self.size} workers; ask for fewer --workers.")
+        needs = {"num_gpus": min(1, gpus / self.size)} if gpus else {"num_cpus": 1}
+        actor: Any = self.ray.remote(max_restarts=-1, max_task_retries=0, **needs)(_actor())
+        self.workers += [actor.remote(setup, output) for _ in range(self.size)]
         _, self.together = asked(self, 0, "ready")
 
     def ask(self, worker: int, what: str, *arguments: Any) -> None:

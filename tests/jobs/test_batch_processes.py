@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 from inlay.editing.job import EditJob
+from inlay.errors import UsageError
 from inlay.jobs.batch import batch
 from inlay.jobs.perform import perform
 from inlay.photos.photo import Photo
@@ -157,6 +158,8 @@ def test_a_local_ray_cluster_does_the_same_and_names_a_row_that_kills_its_worker
         killer.kill()
     assert {id: one.state for id, one in ends.items()} == {"bad": "failed"} | {f"r{k}": "skipped" for k in range(4)}
     assert "actor died" in ends["bad"].error
+    with pytest.raises(UsageError, match="processors for 1000 workers"):
+        list(batch(path, folder.path / "many", engine="ray", workers=1000, device="cpu"))
 
 
 KILLER = """

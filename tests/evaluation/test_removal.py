@@ -51,12 +51,15 @@ def scenes(dataset: Path) -> list[Scene]:
 
 @pytest.fixture
 def judge(tmp_path: Path, scenes: list[Scene]) -> Path:
-    """Label maps: the cat is seen whole in the photos, in part by one system, and nowhere else."""
-    seen = {"photo": 1.0, "smooth": 0.5, "plain": 0.2}
+    """Label maps: the cat is seen whole in the photos, in part in what one system made and another thing in another's;
+    what is seen in truth, too, says nothing."""
+    seen = {"photo": (20, 1), "smooth": (10, 1), "plain": (5, 2)}
     for system in ("photo", "truth", "smooth", "plain", "ground+plain", "theirs"):
         for scene in scenes:
             labels = np.zeros(SIZE, np.uint8)
-            labels[10 : 10 + round(20 * seen.get(system, 0)), 10:30] = 1
+            rows, thing = seen.get(system, (0, 0))
+            labels[10 : 10 + rows, 10:30] = thing
+            labels[28:30, 10:30] = 2
             (tmp_path / "maps" / system / "0").mkdir(parents=True, exist_ok=True)
             Image.fromarray(labels).save(tmp_path / "maps" / system / "0" / f"{scene.name}.png")
     return tmp_path / "maps"
@@ -84,16 +87,17 @@ def test_a_table_of_removals(editor: Editor, dataset: Path, judge: Path, scenes:
         assert rows[name].psnr.mean == pytest.approx(58.92, abs=0.01)
         assert rows[name].ssim.mean == pytest.approx(1)
     assert {name: row.gone.mean for name, row in rows.items()} == {
-        **{"photo": 0, "smooth": 0, "plain": 1, "ground+plain": 1, "truth": 1, "theirs": 1}
+        **{"photo": 0, "smooth": 0, "plain": 0, "ground+plain": 1, "truth": 1, "theirs": 1}
     }
     assert rows["smooth"].unet_calls == 0
     assert rows["plain"].unet_calls
     gains = {(found.method, found.against): found.gain.mean for found in table.gone}  # type: ignore[union-attr]
-    assert gains["plain", "smooth"] == 1
+    assert gains["ground+plain", "smooth"] == 1
     report = (output / "report.md").read_text()
     assert "| `truth` | 2 | 58.92 (58.92 … 58.92) |" in report
     images = json.loads((output / "results.json").read_text())["images"]
-    assert [image["seen"] for image in images if image["method"] == "smooth"] == [0.5, 0.5]
+    for name, things in (("photo", 0.9), ("smooth", 0.5), ("plain", 0.25), ("theirs", 0)):
+        assert [image["things"] for image in images if image["method"] == name] == [things] * 2
     assert (output / "sheets" / "sheet-1.jpg").is_file()
 
 

@@ -29,6 +29,9 @@ from .settings import EditSettings, GenerateSettings
 from .task import Edited, Task, Words, Work, edition, extension, generation
 from .windows import eight_bit
 
+CONTINUING_STRENGTH = 0.8
+"""Attentive Eraser's, for models that advise none."""
+
 
 @dataclass(frozen=True, eq=False)
 class Glimpse:
@@ -228,6 +231,9 @@ class Editor:
         kept = described(guidance)
         methods = tuple(Method(name=name, parameters=parameters) for name, parameters in kept.methods)
         job = job.model_copy(update={"method": methods, "guidance_scale": self._scale(job)})
+        if isinstance(job, RemoveJob | ExtendJob) and job.strength is None:
+            advised = self.model.defaults.get("continuing_strength", CONTINUING_STRENGTH)
+            job = job.model_copy(update={"strength": advised})
         with_recorder, record = recorded(guidance, attention)
         common: dict[str, Any] = {"guidance": with_recorder, "attention": record}
         common["warnings"] = (*self._prompt_warnings(job), *kept.unrepeatable)
@@ -331,8 +337,10 @@ class Editor:
 
 
 def default_method(job: Job, placed: bool) -> tuple[Method, ...]:
-    """Guidance of a job that names none: masked attention where words have a place, removal to remove."""
-    name = "removal" if isinstance(job, RemoveJob) else "masked-attention" if placed else None
+    """Guidance of a job that names none: masked attention where words have a place; removal, which hides a place from
+    itself, where its surroundings are to be continued."""
+    continued = isinstance(job, RemoveJob) or (isinstance(job, ExtendJob) and not job.prompt)
+    name = "removal" if continued else "masked-attention" if placed else None
     return (Method(name=name),) if name else ()
 
 

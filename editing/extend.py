@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 from jaxtyping import Bool
 
 from ..errors import UsageError
 from ..photos import MAX_PIXELS
+from ..photos.metadata import sized
 from ..photos.photo import Photo
 from .crop import Box
 from .job import ExtendJob
@@ -37,7 +39,8 @@ def extended(photo: Photo, job: ExtendJob) -> tuple[Photo, Box]:
 
     shown = padded(photo.pixels)
     samples = shown if photo.samples is photo.pixels else padded(photo.samples)
-    return replace(photo, pixels=shown, samples=samples), inner
+    metadata = sized(photo.metadata, (shown.shape[1], shown.shape[0]))
+    return replace(photo, pixels=shown, samples=samples, metadata=metadata), inner
 
 
 def pixels(extent: str, side: int) -> int:
@@ -50,7 +53,8 @@ def strips(size: tuple[int, int], inner: Box, native: int) -> Iterator[Bool[np.n
 
     The strips at the left and right are as high as the photo, those above and below as wide as the canvas. A strip is
     cut along its length into pieces of half the model's side or, where it is thicker, of its thickness: the window
-    around a piece then sees the photo at its own scale, and what was painted before it.
+    around a piece then sees the photo at its own scale, and what was painted before it. Pieces at the photo come first,
+    corners last.
     """
     width, height = size
     sides = (
@@ -59,15 +63,16 @@ def strips(size: tuple[int, int], inner: Box, native: int) -> Iterator[Bool[np.n
         Box(0, 0, width, inner.top),
         Box(0, inner.bottom, width, height),
     )
+    pieces = list[Box]()
     for side in sides:
         thickness, length = sorted((side.width, side.height)) if min(side.width, side.height) else (0, 0)
         upright = side.height >= side.width
         count = max(1, round(length / max(thickness, native // 2))) if thickness else 0
         edges = np.linspace(side.top if upright else side.left, side.bottom if upright else side.right, count + 1)
-        for start, stop in zip(edges[:-1].round().astype(int), edges[1:].round().astype(int), strict=True):
-            place = np.zeros((height, width), bool)
-            if upright:
-                place[start:stop, side.left : side.right] = True
-            else:
-                place[side.top : side.bottom, start:stop] = True
-            yield place
+        for start, stop in pairwise(edges.round().astype(int).tolist()):
+            cut = {"top": start, "bottom": stop} if upright else {"left": start, "right": stop}
+            pieces.append(side._replace(**cut))
+    for piece in sorted(pieces, key=lambda piece: max(inner.left - piece.right, piece.left - inner.right, 0)):
+        place = np.zeros((height, width), bool)
+        place[piece.slices] = True
+        yield place

@@ -133,6 +133,14 @@ ModelName = Annotated[
 ]
 
 
+Continuing = Annotated[
+    float | None,
+    says("Above 0, to 1: how much is painted anew.", gt=0, le=1),
+    Shell(default="the model's own, else 0.8"),
+]
+"""The strength where what surrounds a place is to be continued."""
+
+
 class SamplingJob(Frozen):
     """What decides how a picture is sampled. None means that inlay or the model chooses."""
 
@@ -283,7 +291,7 @@ class RemoveJob(Painting, Pointing, SamplingJob):
 
     action: Literal["remove"] = "remove"
     prompt: Annotated[str, says("What is behind the thing, where its surroundings do not say it."), PROMPT] = ""
-    strength: Annotated[float, says("Above 0, to 1: how much is painted anew.", gt=0, le=1)] = 0.8
+    strength: Continuing = None  # type: ignore[assignment]  # what cannot be set may be more general
     fill: Fill = "smooth"
     mask_grow: Annotated[
         float | None,
@@ -313,6 +321,7 @@ class ExtendJob(Painting, Opening, SamplingJob):
     top: Annotated[Extent, says("How much to add at the top.")] = "0"
     right: Annotated[Extent, says("How much to add at the right.")] = "0"
     bottom: Annotated[Extent, says("How much to add at the bottom.")] = "0"
+    strength: Continuing = None  # type: ignore[assignment]
     fill: Fill = "border"
     feather: Annotated[
         float | None,

@@ -97,8 +97,12 @@ class Task:
             assert image is not None
             if id(image) not in canvases:
                 canvases[id(image)] = canvas_of(image, window, job.fill)
+        # equal noise in strip after strip would paint the same again and again
+        apart = number << 32 if isinstance(job, ExtendJob) else 0
         return [
-            Sample(seed, job.prompt, job.negative_prompt, job.source_prompt, window.regions, canvases[id(image)])
+            Sample(
+                seed + apart, job.prompt, job.negative_prompt, job.source_prompt, window.regions, canvases[id(image)]
+            )
             for seed, image in zip(self.seeds, seen, strict=True)
         ]
 
@@ -159,8 +163,11 @@ def extension(job: ExtendJob, model: Model, photo: Any, **common: Any) -> Task:
     canvas, inner = extended(photo if isinstance(photo, Photo) else Photo.from_image(photo), job)
     place = np.ones((canvas.size[1], canvas.size[0]), bool)
     place[inner.slices] = False
-    windows = windows_of(strips(canvas.size, inner, native_side(model)), (), job, model)
-    return Task(job, photo=canvas, place=place, windows=windows, **common)
+    windows, left = list[Window](), place.copy()
+    for strip in strips(canvas.size, inner, native_side(model)):
+        windows += windows_of([strip], [Region(left.astype(np.float32), ())] if job.method else (), job, model)
+        left &= ~strip  # what has been painted is there to be continued
+    return Task(job, photo=canvas, place=place, windows=tuple(windows), **common)
 
 
 def edition(

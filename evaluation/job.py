@@ -8,7 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from ..editing.job import LARGEST_SEED, Fill, Frozen, Shell, parse_pairs, parse_size, says
+from ..editing.job import LARGEST_SEED, Continuing, Fill, Frozen, Shell, parse_pairs, parse_size, says
 from ..errors import UsageError
 from ..guidance.written import between_commas
 
@@ -145,7 +145,7 @@ class RemoveEvaluation(Evaluation):
         Shell(metavar="METHODS", default="smooth,plain,ground+plain,removal"),
     ] = ("smooth", "plain", "ground+plain", "removal")
     steps: Annotated[int, says("Denoising steps.", ge=1, le=1000)] = 50
-    strength: Annotated[float, says("Above 0, to 1: how much is painted anew.", gt=0, le=1)] = 0.8
+    strength: Continuing = None
     fill: Fill = "smooth"
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from ..diffusion.schedule import check_scheduler
 from ..editing.editor import Editor, OnGlimpse
 from ..editing.guided import guidance_of
-from ..editing.job import POINTERS, EditJob, ExtendJob, GenerateJob, Job, Opening, Record, Setup
+from ..editing.job import POINTERS, EditJob, ExtendJob, GenerateJob, Job, Opening, Record, RemoveJob, Setup
 from ..editing.rank import ClipRanker
 from ..editing.result import Result
 from ..editing.sampling import Progress
@@ -245,6 +245,7 @@ def layout_sha256(path: Path) -> str:
 
 def recorded(made: Record, job: Job, contents: str | None) -> Record:
     """The record of a result: the job as it was asked for, with what the editor chose, and the layout's hash."""
-    chosen = {name: getattr(made.job, name) for name in ("prompt", "method", "guidance_scale")}
+    names = ("prompt", "method", "guidance_scale", *(("strength",) if isinstance(job, RemoveJob | ExtendJob) else ()))
+    chosen = {name: getattr(made.job, name) for name in names}
     facts = made.facts.model_copy(update={"layout_sha256": contents})
     return Record(job=job.model_copy(update=chosen), facts=facts)

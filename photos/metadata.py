@@ -1,7 +1,7 @@
 """What a photo file says beside its pixels, and the settings that `inlay` stores in its results."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -94,6 +94,16 @@ def exif_with(exif: bytes, settings: dict[str, Any] | None, xmp: bytes = b"") ->
     if xmp:
         both[_XMP] = xmp
     return both.tobytes()
+
+
+def sized(metadata: Metadata, size: tuple[int, int]) -> Metadata:
+    """Metadata of a picture that is now of `size` (width, height): EXIF says so where it says a size."""
+    exif = exif_from(metadata.exif)
+    camera = exif.get_ifd(EXIF_IFD)
+    if _WIDTH not in camera:
+        return metadata
+    camera[_WIDTH], camera[_HEIGHT] = size
+    return replace(metadata, exif=exif.tobytes())
 
 
 def exif_from(exif: bytes) -> "Exif":

@@ -80,8 +80,9 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class Belongings:
-    """What an `inlay.json` says: `defaults` are the guidance scale and the methods' parameters that suit the model
-    best; "vocabulary" and "guide" name a file and a folder beside it."""
+    """What an `inlay.json` says: `defaults` are the guidance scale, the strength at which surroundings are
+    continued and the methods' parameters that suit the model best; "vocabulary" and "guide" name a file and a folder
+    beside it."""
 
     defaults: dict[str, Any] = field(default_factory=dict)
     vocabulary: Vocabulary | None = None

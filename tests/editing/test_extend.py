@@ -1,15 +1,22 @@
 """Laws of extending a photo and of taking things out of it."""
 
 import itertools
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from inlay import Photo
+from inlay import Editor, Photo
 from inlay.editing.crop import Box
+from inlay.editing.editor import default_method
 from inlay.editing.extend import pixels, strips
+from inlay.editing.job import ExtendJob, checked
+from inlay.editing.task import extension
 from inlay.errors import UsageError
+from inlay.guidance.removal import Removal
+from inlay.weights.diffusion import Belongings
+from PIL import Image
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +85,28 @@ def test_an_extension_keeps_mode_and_metadata(editor, tmp_path, photo):
     assert Photo.open(tmp_path / "deep.png").size == (70, 58)
 
 
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp"])
+def test_an_extended_file_keeps_what_it_says_and_says_its_new_size(editor, tmp_path, photo, ending):
+    """A photo that lies on its side, with the size that its camera noted."""
+    exif = Image.Exif()
+    exif[256], exif[257], exif[271], exif[274] = 70, 50, "Maker", 6
+    exif.get_ifd(0x8769).update({0xA002: 70, 0xA003: 50, 0x9003: "2020:01:02 03:04:05"})
+    file, out = tmp_path / f"photo.{ending}", tmp_path / f"wider.{ending}"
+    Image.fromarray(photo).save(file, exif=exif, dpi=(72, 72), **({"lossless": True} if ending == "webp" else {}))
+    opened = Photo.open(file)
+    made = editor.extend(opened, steps=1, right=11, top="10%", feather=0).images[0]
+    made.save(out)
+    with Image.open(out) as written:
+        kept = written.getexif()
+        assert written.size == (50 + 11, 70 + 7)
+        assert written.format == Image.open(file).format
+        assert (kept[271], kept.get(274, 1)) == ("Maker", 1)
+        assert [kept.get_ifd(0x8769)[tag] for tag in (0xA002, 0xA003, 0x9003)] == [61, 77, "2020:01:02 03:04:05"]
+        assert [kept.get(tag, side) for tag, side in ((256, 61), (257, 77))] == [61, 77]
+        assert written.info.get("dpi", (72, 72)) == pytest.approx((72, 72), abs=0.1)
+    assert np.array_equal(made.pixels[7:, :50], opened.pixels)
+
+
 def test_removal_changes_the_place_alone_and_needs_one(editor, photo):
     mask = np.zeros((50, 70), bool)
     mask[10:30, 20:50] = True
@@ -90,3 +119,37 @@ def test_removal_changes_the_place_alone_and_needs_one(editor, photo):
     assert all(0 <= score <= 1 for score in several.scores)
     with pytest.raises(UsageError, match="empty"):
         editor.remove(photo, np.zeros_like(mask))
+
+
+@pytest.mark.parametrize("action", ["remove", "extend"])
+@pytest.mark.parametrize(("advice", "asked", "taken"), [({}, {}, 0.8), (0.3, {}, 0.3), (0.3, {"strength": 0.6}, 0.6)])
+def test_surroundings_are_continued_at_the_strength_that_is_asked_for_or_advised(
+    models, photo, action, advice, asked, taken
+):
+    mask = np.zeros((50, 70), bool)
+    mask[10:30, 20:50] = True
+    editor = Editor(replace(models("sd1"), belongings=Belongings({"continuing_strength": advice} if advice else {})))
+    steps = []
+    options = {"steps": 10, "on_step": lambda done, total: steps.append(total), **asked}
+    made = editor.remove(photo, mask, **options) if action == "remove" else editor.extend(photo, top=9, **options)
+    job = made.settings[0].job
+    assert (job.strength, job.method[0].name) == (taken, "removal")
+    windows = len(made.settings[0].facts.crops)
+    assert steps == [round(10 * taken) * windows] * round(10 * taken) * windows
+
+
+def test_an_extension_hides_what_is_not_painted_yet_and_has_noise_of_its_own_in_each_window(models):
+    photo = Photo.from_image(np.full((300, 40, 3), 90, np.uint8))
+    job = checked(ExtendJob, left=20, guidance_scale=1.0, strength=0.8, method="removal")
+    task = extension(job, models("sd1"), photo, guidance=Removal())
+    painted = np.zeros((300, 60), bool)
+    for window in task.windows:
+        hidden = window.regions[0].tensor().numpy()
+        assert (hidden >= window.cover).all()
+        assert (hidden + window.crop.cut_mask(painted) <= 1 + 1e-6).all(), "each at its share of a pixel"
+        painted[window.crop.inside.slices] |= window.place
+    assert painted[:, :20].all()
+    seeds = [sample.seed for number in range(len(task.windows)) for sample in task.samples(number, [photo])]
+    assert len(set(seeds)) == len(task.windows) > 4
+    named = checked(ExtendJob, left=20, prompt="a tree")
+    assert default_method(named, placed=False) == ()

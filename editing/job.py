@@ -128,6 +128,14 @@ Fill = Annotated[
 ]
 
 
+Methods = Annotated[
+    tuple[Method, ...] | None,
+    says(
+        "plain, or guidance by name: masked-attention:alpha=0.3:fraction=0.5 sets two parameters, "
+        "zest+paint-with-words joins two."
+    ),
+    BeforeValidator(parse_methods),
+]
 ModelName = Annotated[
     str, says("toybox, toybox-256, a diffusers folder, .safetensors file or hub id."), Shell("-m", "MODEL")
 ]
@@ -153,13 +161,7 @@ class SamplingJob(Frozen):
         float | None, says("Strength of classifier-free guidance.", ge=0), Shell(default="the model's own")
     ] = None
     method: Annotated[
-        tuple[Method, ...] | None,
-        says(
-            "plain, or guidance by name: masked-attention:alpha=0.3:fraction=0.5 sets two parameters, "
-            "zest+paint-with-words joins two."
-        ),
-        BeforeValidator(parse_methods),
-        Shell(metavar="METHOD", default="masked-attention where there is a --layout or --words, else plain"),
+        Methods, Shell(metavar="METHOD", default="masked-attention where there is a --layout or --words, else plain")
     ] = None
     scheduler: Annotated[str, says("ddim, ddpm, euler, euler-a, dpm++2m, deis, lms, lcm or tcd."), TEXT] = "ddim"
     model: ModelName = "toybox"
@@ -292,6 +294,7 @@ class RemoveJob(Painting, Pointing, SamplingJob):
     action: Literal["remove"] = "remove"
     prompt: Annotated[str, says("What is behind the thing, where its surroundings do not say it."), PROMPT] = ""
     strength: Continuing = None  # type: ignore[assignment]  # what cannot be set may be more general
+    method: Annotated[Methods, Shell(metavar="METHOD", default="removal")] = None
     fill: Fill = "smooth"
     mask_grow: Annotated[
         float | None,
@@ -322,6 +325,7 @@ class ExtendJob(Painting, Opening, SamplingJob):
     right: Annotated[Extent, says("How much to add at the right.")] = "0"
     bottom: Annotated[Extent, says("How much to add at the bottom.")] = "0"
     strength: Continuing = None  # type: ignore[assignment]
+    method: Annotated[Methods, Shell(metavar="METHOD", default="removal, with a --prompt plain")] = None
     fill: Fill = "border"
     feather: Annotated[
         float | None,

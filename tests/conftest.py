@@ -57,6 +57,14 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return get
 
 
+@pytest.fixture(scope="session")
+def clipseg(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A folder with a tiny random model that finds things by text."""
+    folder = tmp_path_factory.mktemp("clipseg")
+    tiny.save_clipseg(folder)
+    return str(folder)
+
+
 @dataclass(frozen=True)
 class Ran:
     """What the command line answered."""

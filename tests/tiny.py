@@ -146,3 +146,28 @@ def save(kind: str, folder: Path, seed: int = 0) -> Path:
         )
     pipe.save_pretrained(folder / "model")
     return folder / "model"
+
+
+def save_clipseg(folder: Path) -> None:
+    """A CLIPSeg model, which finds things by text, with its processor."""
+    import transformers as t
+
+    letters = [*"abcdefghijklmnopqrstuvwxyz."]
+    pieces = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
+    (folder / "vocab.json").write_text(json.dumps({piece: k for k, piece in enumerate(pieces)}))
+    (folder / "merges.txt").write_text("#version: 0.2\n")
+    tokenizer = t.CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"))
+    size = {"height": 32, "width": 32}
+    t.CLIPSegProcessor(t.ViTImageProcessor(size=size), tokenizer).save_pretrained(folder)
+    torch.manual_seed(0)
+    common = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}
+    words = {
+        "vocab_size": len(pieces), "max_position_embeddings": 77, "eos_token_id": len(pieces) - 1,
+        "bos_token_id": len(pieces) - 2, "pad_token_id": len(pieces) - 1,
+    }  # fmt: skip
+    config = t.CLIPSegConfig(
+        text_config={**common, **words}, vision_config={**common, "image_size": 32, "patch_size": 8},
+        projection_dim=16, reduce_dim=8, extract_layers=[0, 1], decoder_num_attention_heads=2,
+        decoder_intermediate_size=16,
+    )  # fmt: skip
+    t.CLIPSegForImageSegmentation(config).save_pretrained(folder)

@@ -1,7 +1,5 @@
 """Masks by text, on tiny random models of the real kinds."""
 
-import json
-
 import numpy as np
 import pytest
 import torch
@@ -10,31 +8,6 @@ from inlay.errors import ModelError, UsageError
 from inlay.segmentation import segment
 
 WORDS = ["dog", "cat", "red", "."]
-
-
-@pytest.fixture(scope="module")
-def clipseg(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("clipseg")
-    letters = [*"abcdefghijklmnopqrstuvwxyz."]
-    pieces = [*letters, *(letter + "</w>" for letter in letters), "<|startoftext|>", "<|endoftext|>"]
-    (folder / "vocab.json").write_text(json.dumps({piece: k for k, piece in enumerate(pieces)}))
-    (folder / "merges.txt").write_text("#version: 0.2\n")
-    tokenizer = t.CLIPTokenizer(str(folder / "vocab.json"), str(folder / "merges.txt"))
-    size = {"height": 32, "width": 32}
-    t.CLIPSegProcessor(t.ViTImageProcessor(size=size), tokenizer).save_pretrained(folder)
-    torch.manual_seed(0)
-    common = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2}
-    words = {
-        "vocab_size": len(pieces), "max_position_embeddings": 77, "eos_token_id": len(pieces) - 1,
-        "bos_token_id": len(pieces) - 2, "pad_token_id": len(pieces) - 1,
-    }  # fmt: skip
-    config = t.CLIPSegConfig(
-        text_config={**common, **words}, vision_config={**common, "image_size": 32, "patch_size": 8},
-        projection_dim=16, reduce_dim=8, extract_layers=[0, 1], decoder_num_attention_heads=2,
-        decoder_intermediate_size=16,
-    )  # fmt: skip
-    t.CLIPSegForImageSegmentation(config).save_pretrained(folder)
-    return str(folder)
 
 
 @pytest.fixture(scope="module")

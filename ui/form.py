@@ -7,18 +7,19 @@ import shlex
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from ..editing.job import POINTERS, EditJob, GenerateJob, Job, Record, Shell, checked
+from ..editing.job import JOBS, POINTERS, Job, Opening, Pointing, Record, Shell, checked
 from ..errors import UsageError
 from ..guidance.written import written
 
-ACTIONS: dict[str, type[Job]] = {"edit": EditJob, "generate": GenerateJob}
-"""What a page can ask for."""
-
-MAIN = ("prompt", "method", "strength", "steps", "seed", "num_images", "model")
+SIDES = ("left", "top", "right", "bottom")
+MAIN = ("prompt", *SIDES, "method", "strength", "steps", "seed", "num_images", "model")
 """Fields in view; all others stand under "More", as their record has them."""
 
-DRAWN = {*POINTERS, "words", "layout", "colour", "photo", "frame", "mask_grow", "feather"}
-"""Fields that are said on the canvas, or by a slider beside it."""
+DRAWN = {*POINTERS, "words", "layout", "colour", "photo", "frame"}
+"""Fields that are said on the canvas."""
+
+SLIDERS = {"mask_grow", "feather"}
+"""Fields of a mask that are said by a slider beside it."""
 
 IDLE = {"action", "pick", "segmenter", "mask_read", "mask_fit", "mask_invert"}
 """Fields that say nothing of a mask which is drawn already."""
@@ -27,17 +28,23 @@ IDLE = {"action", "pick", "segmenter", "mask_read", "mask_fit", "mask_invert"}
 def form(kind: type[Job], model: str = "toybox") -> list[dict[str, Any]]:
     """A description of each field that a person fills in, those of `MAIN` first; `model` is the one to begin with."""
     schema = kind.model_json_schema()["properties"]
-    names = [name for name in schema if name not in DRAWN | IDLE]
+    names = [name for name in schema if name not in DRAWN | IDLE | sliders(kind)]
     names.sort(key=lambda name: MAIN.index(name) if name in MAIN else len(MAIN))
     schema["model"]["default"] = model
     return [described(name, schema[name], kind) for name in names]
 
 
+def sliders(kind: type[Job]) -> set[str]:
+    return SLIDERS if issubclass(kind, Pointing) else set()
+
+
 def described(name: str, schema: Mapping[str, Any], kind: type[Job]) -> dict[str, Any]:
-    """A field as the page draws it: a checkbox, a choice, a number in a range, or the text that a shell would take."""
+    """A field as the page draws it: a checkbox, a choice, a number in a range, the extent of a side, or the text that a
+    shell would take."""
     plain = next((one for one in schema.get("anyOf", ()) if one.get("type") != "null"), schema)
     shell = next((one for one in kind.model_fields[name].metadata if isinstance(one, Shell)), Shell())
     control = plain.get("type") if plain.get("type") in ("boolean", "integer", "number") else "text"
+    control = "extent" if name in SIDES else control
     limits = {
         "minimum": plain.get("minimum", plain.get("exclusiveMinimum")),
         "maximum": plain.get("maximum"),
@@ -64,23 +71,20 @@ def job_of(action: str, given: Mapping[str, Any], models: Collection[str], **our
     Raises:
         UsageError: a field that the form does not have, or one outside its range; a model that was not offered.
     """
-    if action not in ACTIONS:
+    if action not in JOBS:
         raise UsageError(f"The page cannot {action!r}; load it anew.")
-    kind = ACTIONS[action]
+    kind = JOBS[action]
     filled = {name: value for name, value in given.items() if value not in ("", None)}
-    if foreign := filled.keys() - set(kind.model_fields) | filled.keys() & (IDLE | DRAWN - SLIDERS):
+    if foreign := filled.keys() - set(kind.model_fields) | filled.keys() & (IDLE | DRAWN):
         raise UsageError(f"The form has no field {min(foreign)!r}; load the page anew.")
     if filled["model"] not in models:
         raise UsageError(f"The model {filled['model']!r} was not offered; start inlay ui with --model to use another.")
     return checked(kind, **{"prompt": "", **filled, **ours})
 
 
-SLIDERS = {"mask_grow", "feather"}
-
-
 def filled_in(job: Job) -> dict[str, Any]:
     """What the form shows for a job: each field that differs from its default, as a shell would write it."""
-    names = {field["name"] for field in form(type(job))} | SLIDERS
+    names = {field["name"] for field in form(type(job))} | sliders(type(job))
     return {
         name: value if isinstance(value, bool | int | float) else spoken(name, value)[0]
         for name, value in differing(job).items()
@@ -109,8 +113,8 @@ def spoken(name: str, value: Any) -> list[str]:
 def command(record: Record, output: str) -> str:
     """The command that makes a picture again."""
     job = again(record)
-    words = ["inlay", job.action, *([job.photo] if isinstance(job, EditJob) and job.photo else [])]
-    for name, value in ({"prompt": job.prompt} | differing(job)).items():
+    words = ["inlay", job.action, *([job.photo] if isinstance(job, Opening) and job.photo else [])]
+    for name, value in differing(job).items():
         option = name.replace("_", "-")
         if isinstance(value, bool):
             words.append(f"--{option}" if value else f"--no-{option}")
@@ -122,7 +126,7 @@ def command(record: Record, output: str) -> str:
 def row(record: Record, name: str, output: str) -> str:
     """The row of a JSONL manifest that makes a picture again."""
     job = again(record)
-    fields = job.model_dump(mode="json", include={"action", "prompt", *differing(job)})
+    fields = job.model_dump(mode="json", include={"action", *differing(job)})
     return json.dumps({"id": name, "output": output, **fields})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import secrets
 import socket
@@ -51,7 +52,11 @@ class Guard:
             await self.app(scope, receive, send)
             return
 
+        begun = False
+
         async def send_guarded(message: Message) -> None:
+            nonlocal begun
+            begun = True
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers.update(HEADERS)
@@ -60,7 +65,12 @@ class Guard:
 
         headers = Headers(scope=scope)
         answer = self._refusal(headers) or self._welcome(scope, headers)
-        await (answer or self.app)(scope, receive, send_guarded)
+        try:
+            await (answer or self.app)(scope, receive, send_guarded)
+        except asyncio.CancelledError:  # the server stops, and this would have taken longer than it waits
+            if begun:
+                raise
+            await PlainTextResponse("The server was stopped.", 503)(scope, receive, send_guarded)
 
     def _refusal(self, headers: Headers) -> Response | None:
         host = headers.get("host", "")

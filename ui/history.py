@@ -22,9 +22,10 @@ from uuid import uuid4
 import numpy as np
 from jaxtyping import Bool
 
-from ..editing.job import EditJob, Job, Record, checked
-from ..errors import UsageError
+from ..editing.job import Job, Opening, Record, checked
+from ..errors import InlayError, UsageError
 from ..photos.mask_files import save_mask
+from ..photos.photo import Photo
 from ..photos.save import write_file
 
 DIGITS = 16
@@ -75,7 +76,7 @@ class History:
 
     def called(self, job: Job) -> str:
         """What a job's pictures are called: as its photo was."""
-        return Path(job.photo).stem[: -DIGITS - 1] if isinstance(job, EditJob) and job.photo else "picture"
+        return Path(job.photo).stem[: -DIGITS - 1] if isinstance(job, Opening) and job.photo else "picture"
 
     def _photo_files(self, identity: str) -> list[Path]:
         return sorted(self.photos.glob(f"*-{identity}*"))
@@ -168,6 +169,17 @@ class Result:
     def attention(self, number: int) -> Path:
         """The folder of a picture's attention pictures; it need not be there."""
         return self.folder / f"attention-{number + 1}"
+
+
+def readable(file: Path, name: str, max_pixels: int) -> Photo:
+    """The photo in a file that its owner calls `name`. Raises what `Photo.open` raises, of that name."""
+    try:
+        return Photo.open(file, max_pixels=max_pixels)
+    except InlayError as error:
+        said = str(error).replace(str(file), name)
+        if isinstance(error, UsageError):  # no frame was chosen
+            said = f"{said}, of inlay edit; the page opens files of a single picture."
+        raise type(error)(said) from error
 
 
 def plain(text: str) -> str:

@@ -116,8 +116,6 @@ def cut_out(mask: Bool[np.ndarray, "H W"]) -> tuple[bytes, int, int]:
     from ..segmentation.masks import bounding_box
 
     left, top, right, bottom = bounding_box(mask)
-    picture = Image.fromarray(mask[top:bottom, left:right].astype(np.uint8))
-    picture.putpalette(bytes((0, 0, 0, 255, 255, 255)))
     stream = io.BytesIO()
-    picture.save(stream, "PNG", transparency=b"\x00\xff", bits=1, compress_level=1)
+    Image.fromarray(mask[top:bottom, left:right]).save(stream, "PNG", transparency=0, compress_level=1)
     return stream.getvalue(), left, top

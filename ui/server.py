@@ -23,14 +23,14 @@ from starlette.responses import FileResponse, JSONResponse, Response, StreamingR
 from starlette.routing import Route
 
 from .. import __version__
-from ..editing.job import EditJob, GenerateJob, Job, Setup
+from ..editing.job import JOBS, EditJob, ExtendJob, GenerateJob, Job, Opening, RemoveJob, Setup
 from ..errors import InlayError, PhotoError, UsageError
 from ..photos.mask_files import load_mask
 from ..photos.photo import Photo
 from . import form
 from .events import Events
 from .guard import Guard
-from .history import History, Result
+from .history import History, Result, readable
 from .pointing import Pointed, Pointing, cut_out
 from .work import Work, small_file
 
@@ -156,11 +156,15 @@ class Server:
             {
                 "version": __version__,
                 "photo": self.opened and self.told(self.opened),
-                "forms": {action: form.form(kind, self.model) for action, kind in form.ACTIONS.items()},
+                "forms": self.forms,
                 "endings": ENDINGS,
                 "largest_upload": LARGEST_UPLOAD,
             }
         )
+
+    @cached_property
+    def forms(self) -> dict[str, Any]:
+        return {action: form.form(kind, self.model) for action, kind in JOBS.items()}
 
     async def choices(self, _: Request) -> Response:
         """What takes a while to find out: models and methods, and whether places are found by text."""
@@ -201,10 +205,7 @@ class Server:
 
     def take(self, file: Path, name: str) -> str:
         """Move a photo into the history, once it has been read; its encoding begins."""
-        try:
-            photo = Photo.open(file, max_pixels=self.setup.max_pixels)
-        except InlayError as error:
-            raise type(error)(str(error).replace(str(file), name)) from error
+        photo = readable(file, name, self.setup.max_pixels)
         identity = self.history.take_photo(file, name)
         self.pointing.remember(identity, photo)
         self.pointing.encode(identity)
@@ -254,26 +255,31 @@ class Server:
         """Put what is wished for into the queue."""
         if wish.ending not in ENDINGS:
             raise UsageError(f"Results are written as {', '.join(ENDINGS)}, not as {wish.ending!r}.")
-        ours = self.edited(wish) if wish.action == "edit" else self.laid_out(wish)
+        ours = self.of_photo(wish) if wish.action in ("edit", "remove", "extend") else self.laid_out(wish)
         job = form.job_of(wish.action, {"model": self.model, **wish.fields}, self.models, **ours)
+        if isinstance(job, ExtendJob) and not any(float(getattr(job, side).rstrip("%")) for side in form.SIDES):
+            raise UsageError("Nothing is added; drag an edge of the frame outwards, or say how much to add at a side.")
         return self.work.ask(job, wish.ending)
 
-    def edited(self, wish: Wish) -> dict[str, Any]:
-        """The fields of an edit that the canvas says."""
+    def of_photo(self, wish: Wish) -> dict[str, Any]:
+        """The fields of a job on a photo that the canvas says."""
         if wish.photo is None:
-            raise UsageError("There is no photo to edit; open one.")
+            raise UsageError("There is no photo; open one.")
+        photo = {"photo": str(self.history.photo(wish.photo))}
+        return photo if wish.action == "extend" else photo | self.pointed_at(wish, self.pointing.open(wish.photo).size)
+
+    def pointed_at(self, wish: Wish, size: tuple[int, int]) -> dict[str, Any]:
+        """The masks on a photo of a size (width, height), and their words."""
         if not wish.places:
             raise UsageError("Nothing is pointed at; click on the thing, draw a box around it, or paint over it.")
         masks = [self.history.mask(place.mask) for place in wish.places]
         words = [place.words.strip() for place in wish.places]
         if any(words) and not all(words):
             raise UsageError("Some places have words and others have none; give each its own words, or none any.")
-        size = self.pointing.open(wish.photo).size
         return {
-            "photo": str(self.history.photo(wish.photo)),
             "mask": tuple(map(str, masks)),
             "mask_fit": "exact" if all(size_of(mask) == size for mask in masks) else "resize",
-            "words": tuple(words) if all(words) else (),
+            **({"words": tuple(words)} if all(words) else {}),
         }
 
     def laid_out(self, wish: Wish) -> dict[str, Any]:
@@ -309,7 +315,7 @@ class Server:
             "result": result.name,
             "action": job.action,
             "prompt": job.prompt,
-            "photo": Path(job.photo).stem[-16:] if isinstance(job, EditJob) and job.photo else None,
+            "photo": Path(job.photo).stem[-16:] if isinstance(job, Opening) and job.photo else None,
             "fields": form.filled_in(job),
             "places": self.places(job),
             "notes": result.notes,
@@ -327,8 +333,8 @@ class Server:
 
     def places(self, job: Job) -> list[dict[str, Any]]:
         """The masks of a job and their words."""
-        if isinstance(job, EditJob):
-            words = job.words or ("",) * len(job.mask)
+        if isinstance(job, EditJob | RemoveJob):
+            words = (isinstance(job, EditJob) and job.words) or ("",) * len(job.mask)
             return [{"mask": Path(mask).stem, "words": said} for mask, said in zip(job.mask, words, strict=True)]
         if not isinstance(job, GenerateJob) or job.layout is None:
             return []

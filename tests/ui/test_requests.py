@@ -18,6 +18,7 @@ import pytest
 from inlay import Photo
 from inlay.ui import server
 from inlay.ui.guard import Guard
+from inlay.ui.serve import listening
 from inlay.ui.server import ENDINGS
 
 from .conftest import Served
@@ -132,6 +133,23 @@ def test_an_upload_without_end_is_refused_at_the_limit(served: Served, monkeypat
     assert served.ask("GET", "/state").status == 200
 
 
+def test_every_script_is_asked_for_at_once() -> None:
+    preloaded = set(re.findall(r'modulepreload" href="page/(.+?)"', (PAGE / "index.html").read_text()))
+    assert preloaded == {file.name for file in PAGE.glob("*.js")} - {"main.js"}
+
+
+def test_answers_are_not_held_back() -> None:
+    with listening("127.0.0.1", 0) as bound:
+        assert bound.proto == socket.IPPROTO_TCP  # asyncio sets TCP_NODELAY on these alone
+
+
+def animation() -> bytes:
+    stream = io.BytesIO()
+    frames = [Photo.from_image(np.full((8, 8), shade, np.uint8)).image for shade in (0, 200)]
+    frames[0].save(stream, "GIF", save_all=True, append_images=frames[1:])
+    return stream.getvalue()
+
+
 def bomb() -> bytes:
     """A PNG of a few bytes that claims 100 000 x 100 000 pixels."""
     head = b"IHDR" + struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
@@ -149,8 +167,9 @@ def bomb() -> bytes:
         (b"GIF87a", "not an image|damaged"),
         (b"<svg onload='alert(1)'/>", "not an image"),
         (b"", "empty"),
+        (animation(), "2 pictures.*the page opens files of a single picture"),
     ],
-    ids=["bomb", "cut short", "no more than a start", "svg", "empty"],
+    ids=["bomb", "cut short", "no more than a start", "svg", "empty", "animation"],
 )
 def test_what_is_no_photo_is_refused_by_its_own_name(served: Served, sent: bytes, said: str) -> None:
     sentence = refused(served.ask("POST", "/photos?name=..%2Fmine.png", sent))
@@ -182,6 +201,10 @@ def test_photos_come_back_byte_for_byte_or_as_a_picture_that_browsers_show(serve
         ("/photos/{photo}/mask", {"box": [1, 1, 1, 1]}, "no area"),
         ("/runs", {"action": "edit"}, "no photo"),
         ("/runs", {"action": "edit", "photo": "{photo}"}, "Nothing is pointed at"),
+        ("/runs", {"action": "remove", "photo": "{photo}"}, "Nothing is pointed at"),
+        ("/runs", {"action": "extend"}, "no photo"),
+        ("/runs", {"action": "extend", "photo": "{photo}", "fields": {"left": "0%"}}, "Nothing is added"),
+        ("/runs", {"action": "extend", "photo": "{photo}", "fields": {"left": "far"}}, "neither a number of pixels"),
         ("/runs", {"action": "delete"}, "cannot 'delete'"),
         ("/runs", {"action": "generate", "fields": {"photo": "/etc/passwd"}}, "no field 'photo'"),
         ("/runs", {"action": "generate", "fields": {"layout": "/etc/passwd"}}, "no field 'layout'"),
@@ -251,9 +274,15 @@ def test_the_command_says_first_where_the_page_is(tmp_path: Path) -> None:
     with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as running:
         assert running.stdout is not None
         assert running.stderr is not None
-        assert re.fullmatch(r"http://0\.0\.0\.0:\d+/\?token=[\w-]{32}\n", running.stdout.readline())
+        address = running.stdout.readline()
+        assert re.fullmatch(r"http://0\.0\.0\.0:\d+/\?token=[\w-]{32}\n", address)
         assert "Everyone who reaches" in running.stderr.readline()
-        running.terminate()
+        port, token = re.findall(r":(\d+)/\?token=(.*)\n", address)[0]
+        with socket.create_connection(("127.0.0.1", int(port)), timeout=60) as wire:
+            head = f"GET /choices HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n"  # takes its time the first time
+            wire.sendall(f"{head}Cookie: inlay-{port}={token}\r\nConnection: close\r\n\r\n".encode())
+            running.terminate()
+            assert "Traceback" not in running.stderr.read()
     assert (tmp_path / "inlay-history" / "photos").is_dir()
 
 

@@ -1,20 +1,23 @@
 // What lies on the desk: the photo or the blank picture, its places, and the result that is looked at.
 
 import { ask, bitmap, cutOut, get, post } from "./api.js";
+import { frame, margins } from "./frame.js";
 import { keyOf, Places } from "./places.js";
 import { pyramid, View } from "./view.js";
 
 export const $ = (id) => document.getElementById(id);
 
 const BLANK = 1024; // the longer side on which a layout is drawn
+const AUTO = { grow: -33, feather: -1 }; // where a slider stands that leaves the choice to inlay
 
 export const desk = {
   view: new View($("canvas")),
-  mode: "edit",
+  mode: null, // the action that the form is of
   photo: null, // { photo, name, width, height, levels }
-  boards: { edit: null, generate: null },
+  boards: { photo: null, blank: null },
   forms: {},
-  result: null, // { entry, number, levels, before }
+  sliders: { edit: { grow: 0, feather: AUTO.feather }, remove: { ...AUTO } },
+  result: null, // { entry, number, levels, before: { levels, area } }
   preview: null,
   split: 0,
   original: false, // a key is held to see what was there before
@@ -27,8 +30,17 @@ export const desk = {
   listeners: new Set(),
 };
 
-export const board = () => desk.boards[desk.mode];
+export function board() {
+  if (desk.mode === "extend") return null;
+  return desk.mode === "generate" ? desk.boards.blank : desk.boards.photo;
+}
 export const slider = (name) => Number($(name).value);
+
+/** What a slider says, null where inlay is to choose. */
+export const chosen = (name) => (slider(name) === AUTO[name] ? null : slider(name));
+
+/** The photo that the mode is about. */
+export const subject = () => (desk.mode === "generate" ? null : desk.photo);
 
 /** Something changed that can be seen. */
 export function changed() {
@@ -70,30 +82,27 @@ export function busy(text) {
 }
 
 desk.view.scene = () => {
-  const { result, photo, view } = desk;
+  const { result, photo, view, drawn, preview } = desk;
+  if (result) return { picture: result.levels, before: result.before, split: desk.original ? 1 : desk.split, drawn };
+  if (desk.mode === "extend" && photo) return { picture: photo.levels, frame: frame(), preview, drawn };
   const places = board();
-  if (result) {
-    const { levels, before } = result;
-    const shown = desk.original && before ? before : levels;
-    return { picture: shown, before: !desk.original && before, split: desk.split, drawn: desk.drawn };
-  }
-  const picture = desk.mode === "edit" ? photo?.levels : undefined;
-  if (!places || (desk.mode === "edit" && !picture)) return { drawn: desk.drawn };
-  const [grow, feather] = desk.mode === "edit" ? [slider("grow"), slider("feather")] : [0, 0];
+  const picture = subject()?.levels;
+  if (!places) return { drawn };
+  const [grow, feather] = desk.mode in desk.sliders ? [chosen("grow"), chosen("feather")] : [0, 0];
   const visible = desk.masked && !desk.original;
   const { active } = places;
   return {
     picture,
-    preview: desk.preview,
-    masks: visible ? places.now.places.map((place) => ({
-      source: places.shape(place, grow, feather), colour: place.colour, active: place === active,
+    preview,
+    masks: visible ? places.now.places.filter(({ acts }) => acts.length).map((place) => ({
+      ...places.shape(place, grow, feather), colour: place.colour, active: place === active,
     })) : [],
-    points: visible && !desk.preview ? [{ ...places.pointed(), colour: active.colour }] : [],
+    points: visible && !preview ? [{ ...places.pointed(), colour: active.colour }] : [],
     box: desk.drag,
     colour: active.colour,
     brush: desk.brush && { ...desk.brush, radius: brushRadius() },
     cross: document.activeElement === view.canvas ? desk.cross : null,
-    drawn: desk.drawn,
+    drawn,
   };
 };
 
@@ -107,16 +116,22 @@ export function lookAtPlaces() {
     desk.split = 0;
     $("split").value = 0;
   }
-  const places = board();
-  desk.view.show(places?.width ?? 0, places?.height ?? 0);
-  $("empty").hidden = desk.mode !== "edit" || Boolean(desk.photo);
+  const { width = 0, height = 0 } = (desk.mode === "generate" ? desk.boards.blank : desk.photo) ?? {};
+  if (desk.mode === "extend" && desk.photo) desk.view.show(width, height, frame());
+  else desk.view.show(width, height);
+  $("empty").hidden = desk.mode === "generate" || Boolean(desk.photo);
   changed();
 }
 
 export function setMode(mode) {
   if (desk.mode !== mode) {
+    if (desk.mode in desk.sliders) desk.sliders[desk.mode] = { grow: slider("grow"), feather: slider("feather") };
     desk.mode = mode;
     if (mode === "generate") blank();
+    if (mode in desk.sliders) {
+      $("grow").min = mode === "remove" ? AUTO.grow : AUTO.grow + 1;
+      for (const [name, value] of Object.entries(desk.sliders[mode])) setSlider(name, value);
+    }
   }
   document.querySelector(`input[name=mode][value=${mode}]`).checked = true;
   for (const [action, form] of Object.entries(desk.forms)) form.shown = action === mode;
@@ -129,9 +144,9 @@ export function blank() {
   const [width, height] = asked ? [Number(asked[1]), Number(asked[2])] : [1, 1];
   const scale = BLANK / Math.max(width, height, 1);
   const size = [width, height].map((side) => Math.max(1, Math.round(side * scale)));
-  const now = desk.boards.generate;
+  const now = desk.boards.blank;
   if (now?.width === size[0] && now.height === size[1]) return;
-  desk.boards.generate = new Places(...size, changed);
+  desk.boards.blank = new Places(...size, changed);
 }
 
 /** Send a photo's bytes and open it. */
@@ -153,12 +168,12 @@ export async function openPhoto(told) {
   if (desk.photo?.photo !== told.photo) {
     const levels = await pyramid(await bitmap(`photos/${told.photo}`));
     desk.photo = { ...told, levels };
-    desk.boards.edit = new Places(told.width, told.height, changed);
+    desk.boards.photo = new Places(told.width, told.height, changed);
     $("photo-name").textContent = `${told.name.replace(/-[0-9a-f]{16}(?=\.|$)/, "")} · ${told.width} × ${told.height}`;
     sessionStorage.setItem("photo", told.photo);
   }
   hush();
-  setMode("edit");
+  setMode(!desk.mode || desk.mode === "generate" ? "edit" : desk.mode);
   return told;
 }
 
@@ -201,8 +216,8 @@ export function point(change, at = null) {
 export async function sentPlaces() {
   const places = board();
   const sent = [];
-  for (const place of places.now.places) {
-    const words = places.words.get(place.id) ?? "";
+  for (const place of places?.now.places ?? []) {
+    const words = desk.mode === "remove" ? "" : places.words.get(place.id) ?? "";
     let mask = desk.sent.get(place.acts);
     if (mask === undefined) {
       const packed = place.acts.length ? await places.packed(place) : null;
@@ -219,20 +234,17 @@ export async function sentPlaces() {
 /** Ask for an edit or a picture as the form and the canvas say. Returns the run. */
 export function go() {
   return attempt(async () => {
-    const { mode, photo } = desk;
+    const { mode } = desk;
     await searches.get(board() ?? desk);
     if (!desk.forms[mode].valid()) return null;
     const fields = desk.forms[mode].filled();
-    if (mode === "edit") {
-      if (slider("grow")) fields.mask_grow = slider("grow");
-      if (slider("feather") >= 0) fields.feather = slider("feather");
-    }
+    if (mode in desk.sliders) Object.assign(fields, { mask_grow: chosen("grow"), feather: chosen("feather") });
     const places = board();
     const wish = {
       action: mode,
       fields,
-      photo: mode === "edit" ? photo?.photo : null,
-      places: places ? await sentPlaces() : [],
+      photo: subject()?.photo,
+      places: await sentPlaces(),
       ending: desk.forms[mode].ending.value,
       size: places && [places.maskWidth, places.maskHeight],
     };
@@ -243,16 +255,16 @@ export function go() {
 
 /** Bring back what a result was made from: photo, masks, words and settings. */
 export async function restore(entry) {
-  if (entry.action === "edit") await openPhoto(await get(`photos/${entry.photo}/about`));
-  const { mask_grow: grow = 0, feather = -1, ...fields } = entry.fields;
-  desk.forms[entry.action].fill(fields);
-  if (entry.action === "edit") {
-    setSlider("grow", grow);
-    setSlider("feather", feather);
-  }
+  if (entry.photo) await openPhoto(await get(`photos/${entry.photo}/about`));
+  desk.forms[entry.action].fill(entry.fields);
   setMode(entry.action);
+  if (entry.action in desk.sliders) {
+    setSlider("grow", entry.fields.mask_grow ?? (entry.action === "remove" ? AUTO.grow : 0));
+    setSlider("feather", entry.fields.feather ?? AUTO.feather);
+  }
   if (entry.action === "generate") blank();
   const places = board();
+  if (!places) return;
   const masks = await Promise.all(entry.places.map(({ mask }) => cutOut(`masks/${mask}`)));
   const state = { places: [], active: null };
   masks.forEach((base, k) => {
@@ -267,20 +279,34 @@ export async function restore(entry) {
   places.become(state);
 }
 
-export function setSlider(name, value) {
+function setSlider(name, value) {
   $(name).value = value;
   $(name).dispatchEvent(new Event("input"));
+}
+
+/** Say beside a slider what it says. */
+export function tellSlider(name) {
+  const value = chosen(name);
+  $(name).nextElementSibling.textContent = value ?? "auto";
+  $(name).ariaValueText = value === null ? "automatic" : `${value} pixels`;
 }
 
 /** Look at a picture of a result; what was there before lies under it. */
 export async function lookAt(entry, number) {
   const levels = await pyramid(await bitmap(`results/${entry.result}/${number}`));
-  const before = entry.action === "edit" && desk.photo?.photo === entry.photo ? desk.photo.levels : null;
-  desk.result = { entry, number, levels, before };
+  desk.result = { entry, number, levels, before: beneath(entry) };
   desk.preview = null;
   $("empty").hidden = true;
   const { width, height } = entry.pictures[number];
-  if (entry.action === "edit") desk.view.show(width, height);
-  else desk.view.show(board()?.width ?? width, board()?.height ?? height);
+  if (entry.action === "generate" && desk.mode === "generate") desk.view.show(board().width, board().height);
+  else desk.view.show(width, height);
   changed();
+}
+
+/** The photo that a result was made from, if it lies on the desk, and where in the result it stands. */
+function beneath(entry) {
+  const { photo } = desk;
+  if (!entry.photo || entry.photo !== photo?.photo) return null;
+  const [left, top] = margins(photo, (side) => entry.fields[side]);
+  return { levels: photo.levels, area: [left, top, photo.width, photo.height] };
 }

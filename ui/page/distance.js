@@ -39,6 +39,20 @@ function distances(zero, width, height) {
   return values;
 }
 
+/** Left, top, right and bottom (exclusive) of what is at least half opaque, null where nothing is. */
+export function boundsOf(alpha, width) {
+  let [left, top, right, bottom] = [width, -1, 0, 0];
+  for (let i = 0; 4 * i < alpha.length; i++) {
+    if (alpha[4 * i + 3] < 128) continue;
+    const x = i % width;
+    bottom = (i - x) / width + 1;
+    if (top < 0) top = bottom - 1;
+    if (x < left) left = x;
+    if (x >= right) right = x + 1;
+  }
+  return top < 0 ? null : [left, top, right, bottom];
+}
+
 /** Each cell's distance to the mask, negative inside of it; `alpha` are the bytes of an ImageData. */
 export function signedDistance(alpha, width, height) {
   const outside = distances((i) => alpha[4 * i + 3] >= 128, width, height);

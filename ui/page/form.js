@@ -12,6 +12,7 @@ function control(field) {
   const input = document.createElement("input");
   if (field.control === "boolean") return Object.assign(input, { type: "checkbox", checked: Boolean(field.default) });
   if (field.control === "text") return Object.assign(input, { type: "text" });
+  if (field.control === "extent") return Object.assign(input, { type: "text", pattern: "\\d+(\\.\\d+)?%|\\d+" });
   Object.assign(input, { type: "number", step: field.control === "integer" ? "1" : "any" });
   for (const [limit, name] of [["minimum", "min"], ["maximum", "max"]]) if (limit in field) input[name] = field[limit];
   return input;
@@ -37,7 +38,8 @@ export class Form {
     const input = control(field);
     input.name = field.name;
     const unset = field.unset.length > 24 ? "automatic" : field.unset;
-    if (!["boolean", "choice"].includes(field.control)) input.placeholder = field.default ?? unset;
+    if (field.name === "prompt") input.placeholder = field.help;
+    else if (!["boolean", "choice"].includes(field.control)) input.placeholder = field.default ?? unset;
     this.controls.set(field.name, input);
     const wide = field.control === "text";
     const help = field.unset ? `${field.help} Left empty: ${field.unset.replaceAll("--", "")}.` : field.help;
@@ -78,6 +80,10 @@ export class Form {
 
   get(name) {
     return this.controls.get(name)?.value ?? "";
+  }
+
+  set(name, value) {
+    this.controls.get(name).value = value;
   }
 
   /** What was filled in; fields left as they are say nothing. */

@@ -1,13 +1,15 @@
 // The page: reads what the server offers, draws the form, and wires what is not the canvas, a run or a result.
 
 import { get } from "./api.js";
-import { $, attempt, blank, board, changed, desk, go, openPhoto, say, setMode, upload } from "./desk.js";
+import { $, attempt, blank, board, changed, desk, go, openPhoto, say, setMode, tellSlider, upload } from "./desk.js";
 import { Form } from "./form.js";
+import { frame } from "./frame.js";
 import { copyPicture, readHistory, wireResults } from "./results.js";
 import { cancelFirst, listen, started } from "./runs.js";
 import { drawTools, setTool, SHORTCUTS } from "./tools.js";
 
 let limit = 0;
+let finds = false; // by text
 
 function drawPlaces() {
   const places = board();
@@ -22,7 +24,9 @@ function drawPlaces() {
     row.querySelector("[type=radio]").ariaLabel = `Place ${k + 1}`;
     row.querySelector("[type=text]").ariaLabel = `Words of place ${k + 1}`;
     row.querySelector("button").ariaLabel = `Remove place ${k + 1}`;
+    row.querySelector("span").textContent = `Place ${k + 1}`;
     row.querySelector("button").hidden = now.length === 1;
+    row.hidden = now.length === 1 && desk.mode === "remove";
   });
 }
 
@@ -36,12 +40,14 @@ function placeRow(places, place) {
   const words = Object.assign(document.createElement("input"), {
     type: "text", value: places.words.get(place.id) ?? "",
     placeholder: desk.mode === "edit" ? "Its words (optional)" : "Its words in the prompt",
+    hidden: desk.mode === "remove",
   });
+  const name = Object.assign(document.createElement("span"), { hidden: !words.hidden });
   words.addEventListener("input", () => places.words.set(place.id, words.value));
   words.addEventListener("focus", () => { if (places.now.active !== place.id) places.choose(place.id); });
   const away = Object.assign(document.createElement("button"), { type: "button", textContent: "×" });
   away.addEventListener("click", () => places.remove(place.id));
-  row.append(radio, words, away);
+  row.append(radio, words, name, away);
   return row;
 }
 
@@ -49,21 +55,22 @@ function drawState() {
   const places = board();
   $("undo").disabled = !places?.past.length;
   $("redo").disabled = !places?.future.length;
-  $("clear").disabled = $("invert").disabled = $("add-place").disabled = !places;
+  for (const tool of document.querySelectorAll("input[name=tool]")) tool.disabled = desk.mode === "extend";
+  for (const name of ["clear", "invert", "show-mask", "add-place"]) $(name).disabled = !places;
   $("zoom-100").textContent = desk.view.width ? `${Math.round(desk.view.scale * 100)} %` : "100 %";
   drawPlaces();
 }
 
 function modeChanged() {
-  const editing = desk.mode === "edit";
-  $("go-edit").hidden = !editing;
-  $("go-generate").hidden = editing;
-  document.querySelector(".sliders").hidden = !editing;
+  for (const mode of Object.keys(desk.forms)) $(`go-${mode}`).hidden = desk.mode !== mode;
+  $("masks").hidden = desk.mode === "extend";
+  document.querySelector(".sliders").hidden = !(desk.mode in desk.sliders);
+  $("find").hidden = !finds || !(desk.mode in desk.sliders);
   setTool(desk.tool);
 }
 
 async function run() {
-  const button = desk.mode === "edit" ? $("go-edit") : $("go-generate");
+  const button = $(`go-${desk.mode}`);
   if (button.disabled) return;
   button.disabled = true;
   started(await go());
@@ -78,26 +85,27 @@ function wire() {
     $("file").value = "";
   });
   for (const radio of document.querySelectorAll("input[name=mode]")) {
-    radio.addEventListener("change", () => { setMode(radio.value); modeChanged(); });
+    radio.addEventListener("change", () => setMode(radio.value));
   }
   $("add-place").addEventListener("click", () => board().add());
   for (const name of ["grow", "feather"]) {
     $(name).addEventListener("input", () => {
-      const text = name === "feather" && Number($(name).value) < 0 ? "auto" : $(name).value;
-      $(name).nextElementSibling.textContent = text;
-      $(name).ariaValueText = text === "auto" ? "automatic" : `${text} pixels`;
+      tellSlider(name);
       desk.view.redraw();
     });
   }
   $("brush-size").addEventListener("input", () => desk.view.redraw());
   $("form").addEventListener("submit", (event) => event.preventDefault());
+  $("form").addEventListener("input", () => {
+    if (desk.mode !== "extend" || !desk.photo || desk.result) return;
+    desk.view.show(desk.photo.width, desk.photo.height, frame());
+  });
   $("form").addEventListener("change", (event) => {
     if (event.target.name !== "size") return;
     blank();
     setMode("generate");
   });
-  $("go-edit").addEventListener("click", run);
-  $("go-generate").addEventListener("click", run);
+  for (const button of document.querySelectorAll(".go button")) button.addEventListener("click", run);
   $("help").addEventListener("click", () => $("help-box").showModal());
   for (const [keys, what] of SHORTCUTS) {
     $("keys").append(
@@ -172,7 +180,8 @@ async function begin() {
     form.offer("method", choices.methods);
     form.offer("model", choices.models);
   }
-  $("find").hidden = !choices.text;
+  finds = choices.text;
+  modeChanged();
 }
 
 attempt(begin);

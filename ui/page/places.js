@@ -4,11 +4,12 @@
 // what the segmenter found for the latest points and box, then the strokes over it. Inverting, clearing and filling
 // begin anew on what there is.
 
-import { shaped, signedDistance } from "./distance.js";
+import { boundsOf, shaped, signedDistance } from "./distance.js";
 
 export const COLOURS = ["#ff4d6d", "#2f9bff", "#ffb020", "#22b573", "#a975ff", "#ff7a3d", "#00b8c4", "#b5c400"];
 const LARGEST = 16e6; // pixels of a mask: larger photos have masks of half their sides or less
 const WATCHED = 1e6; // cells in which growing is shown
+const REACH = 64; // pixels by which a mask is grown at most, and over which it fades
 const FRESH = ["invert", "clear", "image"];
 
 export function context(width, height) {
@@ -17,6 +18,8 @@ export function context(width, height) {
   canvas.height = height;
   return canvas.getContext("2d");
 }
+
+let count = 0; // of places, on all photos
 
 export const keyOf = (act) => JSON.stringify([act.points, act.box, act.text]);
 
@@ -32,7 +35,7 @@ export class Places {
     this.bases = new Map();
     this.layers = new Map();
     this.words = new Map();
-    this.count = 0;
+    this.painting = false;
     this.past = [];
     this.future = [];
     const first = this.fresh([]);
@@ -41,7 +44,8 @@ export class Places {
 
   fresh(others) {
     const free = COLOURS.find((colour) => !others.some((place) => place.colour === colour));
-    return { id: ++this.count, colour: free ?? COLOURS[this.count % COLOURS.length], acts: [] };
+    count++;
+    return { id: count, colour: free ?? COLOURS[count % COLOURS.length], acts: [] };
   }
 
   get active() {
@@ -128,11 +132,6 @@ export class Places {
     return layer.pen.canvas;
   }
 
-  version(place) {
-    this.mask(place);
-    return this.layers.get(place.id).version;
-  }
-
   draw({ pen, acts: drawn }, acts) {
     const known = drawn && drawn.length <= acts.length && drawn.every((act, k) => act === acts[k]);
     const rest = known ? acts.slice(drawn.length) : null;
@@ -205,11 +204,13 @@ export class Places {
     const layer = this.layers.get(this.active.id);
     this.stroke(layer.pen, stroke, from);
     layer.version++;
+    this.painting = true;
   }
 
   /** The stroke that `paint` drew as an act, without drawing it again. */
   painted(stroke) {
     const layer = this.layers.get(this.active.id);
+    this.painting = false;
     this.act(stroke);
     layer.acts = this.active.acts;
     this.changed();
@@ -221,28 +222,44 @@ export class Places {
     return this.layers.get(place.id).pen.getImageData(...at, 1, 1).data[3] >= 128;
   }
 
-  /** A small canvas of the mask grown and feathered by so many pixels of the photo; the mask itself where by none. */
+  /** How a place's mask is shown, and a key that changes with it: grown and feathered by so many pixels of the photo
+   * (`grow` null: as far as a removal does by itself), and while someone paints as it is. */
   shape(place, grow, feather) {
-    const mask = this.mask(place);
-    if (!grow && feather <= 0) return mask;
+    const source = this.mask(place);
     const layer = this.layers.get(place.id);
-    const scale = Math.min(1, Math.sqrt(WATCHED / (this.width * this.height)));
-    const [width, height] = [this.width, this.height].map((side) => Math.max(1, Math.round(side * scale)));
-    if (layer.measured !== layer.version) {
-      const small = context(width, height);
-      small.drawImage(mask, 0, 0, width, height);
-      layer.signed = signedDistance(small.getImageData(0, 0, width, height).data, width, height);
-      layer.measured = layer.version;
-      layer.shape ??= context(width, height);
-      layer.pixels ??= new ImageData(width, height);
-      layer.shown = "";
+    const plain = { source, key: [place.id, layer.version] };
+    if (this.painting || (grow === 0 && !feather)) return plain;
+    if (layer.measured !== layer.version) this.measure(layer, source);
+    if (!layer.bounds) return plain;
+    const { scale, bounds, pixels, small } = layer;
+    const [left, top, right, bottom] = bounds;
+    const by = grow ?? Math.max(2, (0.04 * Math.max(right - left, bottom - top)) / scale);
+    const key = [place.id, layer.version, by, feather];
+    if (layer.shown !== String(key)) {
+      shaped(layer.signed, by * scale, (feather ?? 0) * scale, pixels.data);
+      small.clearRect(0, 0, small.canvas.width, small.canvas.height);
+      small.putImageData(pixels, ...layer.corner);
+      layer.shown = String(key);
     }
-    if (layer.shown !== `${grow} ${feather}`) {
-      shaped(layer.signed, grow * scale, feather * scale, layer.pixels.data);
-      layer.shape.putImageData(layer.pixels, 0, 0);
-      layer.shown = `${grow} ${feather}`;
-    }
-    return layer.shape.canvas;
+    return { source: small.canvas, key };
+  }
+
+  /** Distances to a mask, in cells of a small canvas, as far around it as a slider reaches. */
+  measure(layer, mask) {
+    layer.measured = layer.version;
+    layer.shown = "";
+    layer.scale = Math.min(1, Math.sqrt(WATCHED / (this.width * this.height)));
+    const [width, height] = [this.width, this.height].map((side) => Math.max(1, Math.round(side * layer.scale)));
+    layer.small ??= context(width, height);
+    layer.small.clearRect(0, 0, width, height);
+    layer.small.drawImage(mask, 0, 0, width, height);
+    layer.bounds = boundsOf(layer.small.getImageData(0, 0, width, height).data, width);
+    if (!layer.bounds) return;
+    const [left, top, right, bottom] = layer.bounds;
+    const reach = Math.ceil(REACH * layer.scale + Math.max(REACH * layer.scale, 0.04 * Math.max(right - left, bottom - top))) + 2;
+    const [x, y] = (layer.corner = [Math.max(0, left - reach), Math.max(0, top - reach)]);
+    layer.pixels = layer.small.getImageData(x, y, Math.min(width, right + reach) - x, Math.min(height, bottom + reach) - y);
+    layer.signed = signedDistance(layer.pixels.data, layer.pixels.width, layer.pixels.height);
   }
 
   /** A mask as rows of bits, each padded to whole bytes, deflated; null where it is empty. */

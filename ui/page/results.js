@@ -84,6 +84,7 @@ function fillResult(result) {
   });
   list.children[number].scrollIntoView({ block: "nearest", inline: "nearest" });
   $("compare").hidden = !result.before;
+  $("attention").hidden = !entry.prompt;
   const { seed, width, height } = entry.pictures[number];
   $("notes").textContent = [`Seed ${seed}`, `${width} × ${height}`, ...entry.notes].join(" · ");
   $("notes").title = entry.notes.join("\n");

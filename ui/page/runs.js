@@ -1,16 +1,17 @@
 // What is under way: progress by step, the forming picture, cancelling. News come as server-sent events.
 
 import { bitmap, post } from "./api.js";
-import { $, attempt, changed, desk, say } from "./desk.js";
+import { $, attempt, changed, desk, say, subject } from "./desk.js";
+import { frame } from "./frame.js";
 import { arrived, attentionArrived } from "./results.js";
 
 const OPEN = ["waiting", "loading", "working"];
 const runs = new Map();
-const mine = new Map(); // runs that this page asked for, and the photo that they are of
+const mine = new Map(); // runs that this page asked for: the photo that they are of, and what is added left of it and above
 
 export function started(run) {
   if (!run) return;
-  mine.set(run.run, desk.mode === "edit" ? desk.photo?.photo : null);
+  mine.set(run.run, { photo: subject()?.photo, added: desk.mode === "extend" ? frame().slice(0, 2) : [0, 0] });
   tell(run);
 }
 
@@ -35,11 +36,12 @@ function tell(run) {
 /** The forming picture, on the photo that it is of. */
 async function watch({ run, action, preview }) {
   if (!mine.has(run) || desk.result || action === "attention") return;
-  if (mine.get(run) !== (desk.mode === "edit" ? desk.photo?.photo : null)) return;
+  const { photo, added } = mine.get(run);
+  if (photo !== subject()?.photo) return;
   try {
     const formed = await bitmap(`runs/${run}/preview/${preview.number}`);
     if (!OPEN.includes(runs.get(run).state)) return;
-    desk.preview = { run, bitmap: formed, crop: preview.crop };
+    desk.preview = { run, bitmap: formed, crop: preview.crop?.map((edge, k) => edge - added[k % 2]) };
     changed();
   } catch { /* it was over before it came */ }
 }

@@ -1,6 +1,7 @@
 // Pointer and keys on the canvas: pointing, boxes, brush, eraser, moving and zooming.
 
 import { $, attempt, board, brushRadius, changed, desk, find, lookAtPlaces, point } from "./desk.js";
+import { cursor, drag, frame, grasped } from "./frame.js";
 
 const NEAR = 10; // pixels of the screen: a click that near a point means the point
 const STILL = 5; // pixels that a click may tremble
@@ -53,18 +54,23 @@ function icon(path) {
 export function setTool(name) {
   desk.tool = name;
   document.querySelector(`input[name=tool][value=${name}]`).checked = true;
-  $("sense").hidden = name !== "point" || desk.mode !== "edit";
-  $("brush").hidden = !["brush", "eraser"].includes(name);
-  const { hint } = TOOLS.find((tool) => tool.name === name);
-  $("tool-hint").textContent = desk.mode === "generate" && name === "point" ? "Drag a box, or paint, where something stands." : hint;
-  canvas.style.cursor = { point: "crosshair", brush: "none", eraser: "none", hand: "grab" }[name];
+  $("sense").hidden = name !== "point" || !(desk.mode in desk.sliders);
+  $("brush").hidden = desk.mode === "extend" || !["brush", "eraser"].includes(name);
+  $("tool-hint").textContent = hint(name);
+  canvas.style.cursor = desk.mode === "extend" ? "grab" : { point: "crosshair", brush: "none", eraser: "none", hand: "grab" }[name];
   if (!["brush", "eraser"].includes(name)) desk.brush = null;
   changed();
 }
 
+function hint(name) {
+  if (desk.mode === "extend") return "Drag an edge of the photo outwards, or say how much to add.";
+  if (desk.mode === "generate" && name === "point") return "Drag a box, or paint, where something stands.";
+  return TOOLS.find((tool) => tool.name === name).hint;
+}
+
 /** A click on pixel x, y: a new point, or the end of one that is there. */
 export function click(x, y, label) {
-  if (desk.mode !== "edit" || !desk.photo) return;
+  if (!(desk.mode in desk.sliders) || !desk.photo) return;
   if (desk.result) lookAtPlaces();
   if (!desk.view.contains(x, y)) return;
   const pixel = [Math.floor(x), Math.floor(y)];
@@ -81,8 +87,8 @@ function box(x0, y0, x1, y1) {
     Math.round(Math.min(k % 2 ? height : width, Math.max(0, value))),
   );
   if (inside[2] - inside[0] < 1 || inside[3] - inside[1] < 1) return;
-  if (desk.mode === "edit") point({ box: inside });
-  else board().act({ kind: "rectangle", box: inside });
+  if (desk.mode === "generate") board().act({ kind: "rectangle", box: inside });
+  else point({ box: inside });
 }
 
 const sense = (event) => {
@@ -92,13 +98,20 @@ const sense = (event) => {
 
 function begin(event) {
   const at = desk.view.photo(event);
+  const sides = extending() && event.button === 0 && !spaced ? grasped(event) : [];
+  if (sides.length) return { kind: "frame", sides, begun: { frame: frame(), at } };
   const moves = desk.tool === "hand" || spaced || event.button === 1 || (desk.result && desk.tool !== "point");
-  if (moves || !board()) return { kind: "pan", x: event.clientX, y: event.clientY };
+  if (moves || !fits()) return { kind: "pan" };
   if (desk.tool === "point") return { kind: "point", at, event, label: sense(event) };
   const stroke = { kind: "stroke", erase: desk.tool === "eraser" || event.button === 2, radius: brushRadius(), path: [at] };
   board().paint(stroke, 0);
   return { kind: "stroke", stroke };
 }
+
+const extending = () => desk.mode === "extend" && desk.photo && !desk.result;
+
+/** Whether what is looked at is as large as what is drawn upon. */
+const fits = () => board()?.width === desk.view.width && board().height === desk.view.height;
 
 canvas.addEventListener("pointerdown", (event) => {
   canvas.setPointerCapture(event.pointerId);
@@ -120,10 +133,14 @@ canvas.addEventListener("pointermove", (event) => {
     view.redraw();
   }
   const before = pointers.get(event.pointerId);
+  if (!gesture && extending()) canvas.style.cursor = cursor(grasped(event));
   if (!before || !gesture) return;
   pointers.set(event.pointerId, event);
   if (gesture.kind === "pinch" && pointers.size === 2) pinch(before, event);
-  else if (gesture.kind === "pan") view.pan(event.clientX - before.clientX, event.clientY - before.clientY);
+  else if (gesture.kind === "frame") {
+    drag(gesture.sides, gesture.begun, view.photo(event));
+    view.redraw();
+  } else if (gesture.kind === "pan") view.pan(event.clientX - before.clientX, event.clientY - before.clientY);
   else if (gesture.kind === "point") {
     const moved = Math.hypot(event.clientX - gesture.event.clientX, event.clientY - gesture.event.clientY);
     if (moved > STILL) desk.drag = [...gesture.at, ...view.photo(event)];
@@ -161,6 +178,7 @@ canvas.addEventListener("pointerup", (event) => {
     }
   }
   if (done?.kind === "stroke") board().painted(done.stroke);
+  if (done?.kind === "frame" && desk.view.fitted) desk.view.fit();
   changed();
 });
 
@@ -228,7 +246,7 @@ export function step(way) {
   if (!board()) return;
   if (desk.result) lookAtPlaces();
   board()[way]();
-  if (desk.mode === "edit") find();
+  if (desk.mode !== "generate") find();
 }
 
 export function invert() {

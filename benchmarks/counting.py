@@ -7,17 +7,15 @@ take on a GPU; workspaces of kernels and the driver come on top.
 
 from __future__ import annotations
 
-import weakref
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 import torch
 from inlay.diffusion.denoiser import Denoiser, Request
+from inlay.diffusion.memory import Live
 from inlay.diffusion.model import Model
 from torch.overrides import TorchFunctionMode
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_iter
 from torch.utils.flop_counter import FlopCounterMode
 
 
@@ -37,36 +35,6 @@ class Count:
             self.flops + other.flops,
             max(self.peak, other.peak),
         )
-
-
-class Live(TorchDispatchMode):
-    """Adds up the bytes of all storages that are alive; `held` are those from before."""
-
-    def __init__(self, held: Iterable[torch.Tensor]) -> None:
-        super().__init__()
-        self.known: set[int] = set()
-        self.bytes = self.peak = 0
-        for tensor in held:
-            self._note(tensor.untyped_storage())
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        for made in tree_iter(result):
-            if isinstance(made, torch.Tensor):
-                self._note(made.untyped_storage())
-        return result
-
-    def _note(self, storage: torch.UntypedStorage) -> None:
-        key, size = storage._cdata, storage.nbytes()
-        if key not in self.known:
-            self.known.add(key)
-            self.bytes += size
-            self.peak = max(self.peak, self.bytes)
-            weakref.finalize(storage, self._drop, key, size)
-
-    def _drop(self, key: int, size: int) -> None:
-        self.known.remove(key)
-        self.bytes -= size
 
 
 class Witness(TorchFunctionMode):
@@ -134,7 +102,7 @@ class Metered(Denoiser):
         return self.meter(("forward", len(latents)), lambda: Denoiser.forward(self, latents, step, embedding, opening))
 
     def predict(self, latents: Any, step: Any, request: Any = None) -> Any:
-        kind = ("predict", len(latents), request and asks(request))
+        kind = ("predict", len(latents), self.scale_at(step) == 1, request and asks(request))
         return self.meter(kind, lambda: Denoiser.predict(self, latents, step, request))
 
     def gradient(self, latents: Any, step: Any, loss: Any, request: Any = None) -> Any:

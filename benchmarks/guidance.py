@@ -109,7 +109,7 @@ SHAPES = {
             "cross_attention_dim": 768,
             "attention_head_dim": 8,
         },
-        {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "latent_channels": 4},
+        {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "latent_channels": 4, "sample_size": 512},
         77,
         (768,),
     ),
@@ -127,7 +127,7 @@ SHAPES = {
             "addition_time_embed_dim": 256,
             "projection_class_embeddings_input_dim": 1280 + 6 * 256,
         },
-        {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "latent_channels": 4},
+        {"block_out_channels": (128, 256, 512, 512), "layers_per_block": 2, "latent_channels": 4, "sample_size": 1024},
         77,
         (768, 1280),
     ),
@@ -141,13 +141,14 @@ def build(name: str, device: str, dtype: torch.dtype) -> Model:
     with tempfile.TemporaryDirectory() as folder:
         words = tokenizer(Path(folder), shape.tokens)
     torch.manual_seed(0)
-    with torch.device(device):
+    with torch.device("meta"):
         unet = UNet2DConditionModel(**shape.unet)
         vae = AutoencoderKL(
             down_block_types=("DownEncoderBlock2D",) * levels,
             up_block_types=("UpDecoderBlock2D",) * levels,
             **shape.vae,
         )
+    with torch.device(device):
         encoders = [
             (CLIPTextModelWithProjection if number else CLIPTextModel)(
                 CLIPTextConfig(
@@ -166,13 +167,30 @@ def build(name: str, device: str, dtype: torch.dtype) -> Model:
             for number, width in enumerate(shape.text)
         ]
     parts = {
-        "unet": unet.to(dtype),
-        "vae": vae.to(dtype),
+        "unet": materialised(unet.to(dtype), torch.device(device)),
+        "vae": materialised(vae.to(dtype), torch.device(device)),
         "tokenizers": [words] * len(encoders),
         "encoders": [encoder.to(dtype) for encoder in encoders],
         "scheduler_config": SCHEDULER,
     }
     return Model.assemble(name, parts, device=torch.device(device))
+
+
+@torch.no_grad()
+def materialised(module: Any, device: torch.device) -> Any:
+    """A module of the meta device with random weights, repeated from few, since drawing them all takes minutes."""
+    if device.type == "meta":
+        return module
+    module.to_empty(device=device)
+    drawn = torch.randn(2**20, generator=torch.Generator().manual_seed(0)).to(device, module.dtype)
+    for name, weight in module.named_parameters():
+        if weight.ndim == 1:
+            weight.fill_(float(name.endswith("weight")))
+            continue
+        scaled = drawn / weight[0].numel() ** 0.5
+        for part in weight.view(-1).split(len(drawn)):
+            part.copy_(scaled[: len(part)])
+    return module
 
 
 @torch.no_grad()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,6 @@ from torch import Tensor
 
 from .attention import Edit, Layer, Maps, Opening, SelfEdit, Stop
 from .numeric import NumericError as NumericError
-from .numeric import finite as finite
 from .schedule import Schedule, Step
 from .text import Embedding
 
@@ -98,13 +97,21 @@ class Denoiser:
     """Guidance scale of CFG (Ho and Salimans 2022); at 1 the unconditional pass is left out."""
     generators: tuple[torch.Generator, ...]
     seam: Seam = field(default_factory=Seam)
+    interval: tuple[float, float] = (0.0, 1.0)
+    """Where the scale holds, as shares of the timesteps; elsewhere it is 1 (Kynkäänniemi et al. 2024, "Applying
+    Guidance in a Limited Interval Improves Sample and Distribution Quality in Diffusion Models")."""
+
+    def scale_at(self, step: Step) -> float:
+        """The guidance scale of a step."""
+        share = float(step.timestep) / self.schedule.scheduler.config.num_train_timesteps
+        return self.scale if self.interval[0] <= share <= self.interval[1] else 1.0
 
     def forward(
         self, latents: Float[Tensor, "b c h w"], step: Step, embedding: Embedding, opening: Opening | None = None
     ) -> Float[Tensor, "b c h w"]:
         """One UNet call, at the latents' precision outside and the model's inside."""
         model = self.model
-        source, times = latents, step.timestep.to(latents.device)
+        source, times = latents, step.timestep.to(latents.device, non_blocking=True)
         if self.seam.channels is not None:
             channels = self.seam.channels.to(latents)
             source = torch.cat([latents, channels.repeat(len(latents) // len(channels), 1, 1, 1)], dim=1)
@@ -119,7 +126,9 @@ class Denoiser:
             extra |= self.seam.residuals(source, times, states)
         if opening is not None:
             extra["cross_attention_kwargs"] = {"opening": opening}
-        return model.unet(source, times, states, return_dict=False, **extra)[0].to(latents.dtype)
+        eager = model.compiled and opening is not None
+        with torch.compiler.set_stance("force_eager") if eager else nullcontext():
+            return model.unet(source, times, states, return_dict=False, **extra)[0].to(latents.dtype)
 
     def predict(self, latents: Float[Tensor, "b c h w"], step: Step, request: Request | None = None) -> Prediction:
         """The prediction with CFG.
@@ -127,13 +136,13 @@ class Denoiser:
         One batch of two where nothing needs a gradient; otherwise the unconditional forward runs apart, without one.
         """
         request = request or Request()
-        batch = len(latents)
+        batch, scale = len(latents), self.scale_at(step)
         gradients: tuple[Tensor, ...] = ()
         if request.losses:
             conditional, gradients = self._differentiate(latents, step, request)
             opening = self._open(latents, Request(self_attention=request.self_attention), slice(0, 0))
-            unconditional = self.forward(latents, step, self.negative, opening) if self.scale != 1 else conditional
-        elif self.scale == 1:
+            unconditional = self.forward(latents, step, self.negative, opening) if scale != 1 else conditional
+        elif scale == 1:
             opening = self._open(latents, request, slice(0, batch))
             conditional = unconditional = self.forward(latents, step, self.positive, opening)
             self._show(request, opening, step)
@@ -142,8 +151,8 @@ class Denoiser:
             both = Embedding.cat([self.negative, self.positive])
             unconditional, conditional = self.forward(torch.cat([latents, latents]), step, both, opening).chunk(2)
             self._show(request, opening, step)
-        output = conditional if self.scale == 1 else unconditional + self.scale * (conditional - unconditional)
-        return Prediction(finite(output, step), gradients)
+        output = conditional if scale == 1 else unconditional + scale * (conditional - unconditional)
+        return Prediction(output, gradients)
 
     def gradient(
         self, latents: Float[Tensor, "b c h w"], step: Step, loss: Loss, request: Request | None = None
@@ -198,7 +207,6 @@ class Denoiser:
                 self._backward(
                     loss.function(maps, leaf, None if stop else output).sum(),
                     leaf,
-                    step,
                     keep=len(request.losses) - place > 1,
                 )
                 for place, loss in enumerate(request.losses)
@@ -206,7 +214,7 @@ class Denoiser:
         self._show(request, opening, step)
         return output.detach(), gradients
 
-    def _backward(self, value: Tensor, leaf: Tensor, step: Step, keep: bool) -> Float[Tensor, "b c h w"]:
+    def _backward(self, value: Tensor, leaf: Tensor, keep: bool) -> Float[Tensor, "b c h w"]:
         """d value / d leaf in fp32; scaled through a half-precision UNet so that small entries survive."""
         if not value.requires_grad:
             return torch.zeros_like(leaf)
@@ -216,7 +224,7 @@ class Denoiser:
             (gradient,) = torch.autograd.grad(value * 2.0**power, leaf, retain_graph=keep or not final)
             if final or bool(gradient.isfinite().all()):
                 break
-        return finite(gradient / 2.0**power, step)
+        return gradient / 2.0**power
 
 
 def generators(seeds: Sequence[int]) -> tuple[torch.Generator, ...]:

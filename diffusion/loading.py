@@ -31,11 +31,11 @@ def load_folder(path: Path, dtype: torch.dtype, allow_pickle: bool = False) -> d
     from diffusers import AutoencoderKL, UNet2DConditionModel
     from transformers import CLIPTextModel, CLIPTextModelWithProjection, CLIPTokenizer
 
-    second = "text_encoder_2" in index
+    second, exact = "text_encoder_2" in index, beside(dtype)
     with quiet("diffusers", "transformers"), told(f"The model in {path}"):
-        encoders = [read(CLIPTextModel, path / "text_encoder", dtype, allow_pickle)]
+        encoders = [read(CLIPTextModel, path / "text_encoder", exact, allow_pickle)]
         if second:
-            encoders.append(read(CLIPTextModelWithProjection, path / "text_encoder_2", dtype, allow_pickle))
+            encoders.append(read(CLIPTextModelWithProjection, path / "text_encoder_2", exact, allow_pickle))
         return {
             "unet": read(UNet2DConditionModel, path / "unet", dtype, allow_pickle),
             "vae": read(AutoencoderKL, path / "vae", dtype, allow_pickle),
@@ -46,6 +46,11 @@ def load_folder(path: Path, dtype: torch.dtype, allow_pickle: bool = False) -> d
             "scheduler_config": read_json(path / "scheduler" / "scheduler_config.json"),
             "zero_empty": bool(index.get("force_zeros_for_empty_prompt", False)),
         }
+
+
+def beside(dtype: torch.dtype) -> torch.dtype:
+    """What text encoders, which run once, run in beside a UNet of some precision."""
+    return torch.float32 if dtype == torch.bfloat16 else dtype
 
 
 def read(kind: Any, folder: Path, dtype: torch.dtype, allow_pickle: bool) -> Any:
@@ -101,7 +106,7 @@ def load_file(path: Path, dtype: torch.dtype, config: Path | None, offline: bool
         with quiet("diffusers", "transformers"):
             pipe = (StableDiffusionXLPipeline if large else StableDiffusionPipeline).from_single_file(
                 str(path),
-                torch_dtype=dtype,
+                torch_dtype=beside(dtype),
                 safety_checker=None,
                 local_files_only=bool(config) or offline,
                 **options,
@@ -118,8 +123,8 @@ def load_file(path: Path, dtype: torch.dtype, config: Path | None, offline: bool
         if own != wanted:
             raise ModelError(f"{path} holds {own} tensors of {start}*, and its configuration names {wanted}.")
     return {
-        "unet": pipe.unet,
-        "vae": pipe.vae,
+        "unet": torch.nn.Module.to(pipe.unet, dtype),
+        "vae": torch.nn.Module.to(pipe.vae, dtype),
         "encoders": [pipe.text_encoder, *([pipe.text_encoder_2] if large else [])],
         "tokenizers": [pipe.tokenizer, *([pipe.tokenizer_2] if large else [])],
         "scheduler_config": dict(pipe.scheduler.config),

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from .numeric import finite
 from .schedule import Step
 
 if TYPE_CHECKING:
@@ -23,6 +24,9 @@ class Guide(Protocol):
     def settle(self, latents: Tensor, prediction: Prediction, step: Step, denoiser: Denoiser) -> Tensor: ...
 
 
+GLANCE = 8
+"""To see a number the host waits for an accelerator, so NaN is looked for there at every eighth step only."""
+
 Blending = Callable[[Tensor, Step], Tensor]
 OnStep = Callable[[Tensor, Step], None]
 
@@ -36,7 +40,12 @@ def denoise(
     blend: Blending | None = None,
     on_step: OnStep | None = None,
 ) -> Float[Tensor, "b c h w"]:
-    """Carry VP latents through `steps`; `blend` sees the latents at the level that each step left them."""
+    """Carry VP latents through `steps`; `blend` sees the latents at the level that each step left them.
+
+    Raises:
+        NumericError: NaN or infinity, in which all that follows would end. What comes of the last steps shows in the
+            decoded picture.
+    """
     for step in steps:
         latents = guide.refine(latents, step, denoiser)
         prediction = guide.predict(latents, step, denoiser)
@@ -44,6 +53,8 @@ def denoise(
         latents = guide.settle(after, prediction, step, denoiser)
         if blend is not None:
             latents = blend(latents, step)
+        if latents.device.type == "cpu" or step.index % GLANCE == GLANCE - 1:
+            finite(latents, step)
         if on_step is not None:
             on_step(latents, step)
     return latents

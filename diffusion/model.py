@@ -15,7 +15,9 @@ from torch import Tensor
 from ..errors import ModelError
 from ..weights.device import pick_device, pick_dtype
 from ..weights.diffusion import Belongings, belongings, fingerprint, locate
+from ..weights.parts import weight_bytes
 from .attention import Layer, install
+from .compiled import compile_blocks
 from .loading import SUPPORTED, load_file, load_folder
 from .numeric import finite
 from .text import Prompts
@@ -35,6 +37,8 @@ class Model:
     """Tells one set of weights from another; see `fingerprint`."""
     belongings: Belongings = field(default_factory=Belongings)
     """What an `inlay.json` beside its weights names: advised parameters, vocabulary, guide."""
+    compiled: bool = False
+    """Whether forwards that no method opens run compiled."""
 
     @classmethod
     def from_pretrained(
@@ -46,25 +50,32 @@ class Model:
         config: Path | None = None,
         offline: bool = False,
         allow_pickle: bool = False,
+        compile: bool = False,
     ) -> Model:
         """Load `toybox` or `toybox-256`, a folder in diffusers layout, a .safetensors file, or a hub id.
 
         Args:
             device: "cpu", "cuda", "cuda:1", "mps", or "auto": the first accelerator that is there.
-            dtype: "float32", "float16", "bfloat16", "float64", or "auto": float16 on CUDA, float32 elsewhere.
+            dtype: "float32", "float16", "bfloat16", "float64", or "auto"; see `pick_dtype`. Beside bfloat16 text
+                encoders, which run once, stay in float32.
             config: folder with the configurations that a single file lacks (diffusers layout without weights).
             offline: use what is on this machine; never ask the hub.
+            compile: see `compile_blocks`.
             allow_pickle: also read a folder's .bin weights where it has no others; tensors only, nothing is run.
 
         Raises:
             ModelError: weights missing, unexpected, corrupt, pickled, or of no SD 1.x, SD 2.x or SDXL model.
-            UsageError: a device or dtype that is not there.
+            UsageError: a device or dtype that is not there, or nothing to compile with.
         """
         place, name = pick_device(device), str(name_or_path)
         kind = pick_dtype(dtype, place)
         path = locate(name, offline, allow_pickle, half=kind == torch.float16)
+        kind = pick_dtype(dtype, place, weight_bytes(path, allow_pickle))
         parts = load_file(path, kind, config, offline) if path.is_file() else load_folder(path, kind, allow_pickle)
-        return replace(cls.assemble(name, parts, fingerprint(path), place), belongings=belongings(name))
+        model = cls.assemble(name, parts, fingerprint(path), place)
+        if compile:
+            compile_blocks(model.unet)
+        return replace(model, belongings=belongings(name), compiled=compile)
 
     @classmethod
     def assemble(cls, name: str, parts: dict[str, Any], mark: str = "", device: torch.device | None = None) -> Model:
@@ -82,6 +93,9 @@ class Model:
             raise ModelError(f"The UNet of {name} needs more than text; {SUPPORTED}.")
         for module in (unet, vae, *encoders):
             module.requires_grad_(False).eval().to(device or torch.device("cpu"))
+        for module in (unet, vae):
+            if module.dtype in (torch.float16, torch.bfloat16):  # convolutions in half precision want it so
+                module.to(memory_format=torch.channels_last)
         prompts = Prompts(parts["tokenizers"], encoders, parts.get("zero_empty", False))
         return cls(name, unet, vae, prompts, dict(parts["scheduler_config"]), install(unet), mark)
 
@@ -136,7 +150,8 @@ class Model:
     def size_condition(self, size: Sequence[int], batch: int) -> Float[Tensor, "b six"]:
         """SDXL's time ids: original = target = the picture's size, crop offset (0, 0)."""
         height, width = size[0] * self.factor, size[1] * self.factor
-        return torch.tensor([[height, width, 0, 0, height, width]] * batch, device=self.device, dtype=self.dtype)
+        ids = torch.tensor([[height, width, 0, 0, height, width]] * batch, dtype=self.dtype)
+        return ids.to(self.device, non_blocking=True)
 
     @torch.no_grad()
     def encode(self, pixels: Float[Tensor, "b 3 H W"]) -> Float[Tensor, "b c h w"]:
@@ -184,6 +199,7 @@ class Model:
         modules = (self.unet, self.vae, *self.prompts.encoders)
         places = [(module.device, module.dtype) for module in modules]
         tiled, recomputed = self.vae.use_tiling, self.unet.is_gradient_checkpointing
+        tiles = self.vae.tile_sample_min_size, self.vae.tile_latent_min_size
         try:
             yield
         finally:
@@ -191,6 +207,7 @@ class Model:
                 move(module, device, dtype)
             if not tiled:
                 self.vae.disable_tiling()
+            self.vae.tile_sample_min_size, self.vae.tile_latent_min_size = tiles
             if not recomputed:
                 self.unet.disable_gradient_checkpointing()
 
@@ -203,12 +220,19 @@ class Model:
     def spare(self) -> None:
         """Trade time for memory: gradients recompute the UNet's activations, the autoencoder works in tiles."""
         self.unet.enable_gradient_checkpointing()
-        self.vae.enable_tiling()
+        tile(self.vae)
 
     def offload(self) -> None:
         """Keep only the UNet on its device; text encoders and autoencoder run on the CPU, in fp32."""
         for module in (self.vae, *self.prompts.encoders):
             move(module, torch.device("cpu"), torch.float32)
+
+
+def tile(vae: Any) -> None:
+    """Let an autoencoder work in tiles of half its own size, also at that size; diffusers takes whole ones."""
+    vae.enable_tiling()
+    vae.tile_sample_min_size //= 2
+    vae.tile_latent_min_size //= 2
 
 
 def move(module: torch.nn.Module, device: torch.device | None = None, dtype: torch.dtype | None = None) -> None:

@@ -36,6 +36,9 @@ class Embedding:
         pooled = [part.pooled for part in parts if part.pooled is not None]
         return Embedding(torch.cat([part.states for part in parts]), torch.cat(pooled) if pooled else None)
 
+    def to(self, device: torch.device) -> Embedding:
+        return Embedding(self.states.to(device), None if self.pooled is None else self.pooled.to(device))
+
     def repeat(self, count: int) -> Embedding:
         """One prompt for `count` samples."""
         return Embedding.cat([self] * count)

@@ -13,8 +13,9 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from ..diffusion.denoiser import Denoiser, finite, gaussian, generators
+from ..diffusion.denoiser import Denoiser, gaussian, generators
 from ..diffusion.model import Model
+from ..diffusion.numeric import finite
 from ..diffusion.schedule import Schedule, first_index
 from ..diffusion.text import Embedding
 from ..errors import UsageError

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
@@ -13,12 +13,15 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from ..diffusion.memory import Level, fitting, last
 from ..diffusion.model import Model
+from ..errors import OutOfMemoryError
 from ..guidance.attention_pictures import Attention, RecordAttention
-from ..guidance.base import Chain, Guidance
+from ..guidance.base import Chain, Guidance, members
 from ..guidance.methods import described
 from ..guidance.regions import Region
 from ..photos.photo import Photo
+from ..weights.device import available
 from .guided import check_kinds, guidance_of
 from .job import EditJob, ExtendJob, GenerateJob, Job, Method, Painting, RemoveJob, SamplingJob, checked
 from .rank import AbsenceRanker, GuideRanker, Ranker
@@ -56,6 +59,10 @@ class Editor:
 
     model: Model
     ranker: Ranker | None = None
+    max_memory: float | None = None
+    """GB that a job may take of the device; None leaves it all that is free."""
+    _levels: dict[Hashable, Level] = field(default_factory=dict, init=False, repr=False, compare=False)
+    """How passes run, by what decides it."""
 
     @classmethod
     def from_pretrained(
@@ -67,13 +74,15 @@ class Editor:
         config: Path | None = None,
         offline: bool = False,
         allow_pickle: bool = False,
+        compile: bool = False,
         ranker: Ranker | None = None,
+        max_memory: float | None = None,
     ) -> Editor:
         """Load a model; see `Model.from_pretrained`. A model with a guide ranks by it."""
         model = Model.from_pretrained(
-            name, device=device, dtype=dtype, config=config, offline=offline, allow_pickle=allow_pickle
+            name, device=device, dtype=dtype, config=config, offline=offline, allow_pickle=allow_pickle, compile=compile
         )
-        return cls(model, ranker or (GuideRanker(model) if model.belongings.guide_folder else None))
+        return cls(model, ranker or (GuideRanker(model) if model.belongings.guide_folder else None), max_memory)
 
     def generate(
         self,
@@ -268,7 +277,8 @@ class Editor:
             ]
             crop = tasks[0].windows[number].crop.box if tasks[0].windows else None
             work = partial(self._paint, tasks[0], size, progress, self._glimpses(on_glimpse, crop))
-            done, fallbacks = with_fallbacks(self.model, samples, work)
+            level = self._level(len(samples), size, tasks[0].guidance)
+            done, fallbacks = with_fallbacks(self.model, samples, work, level)
             notes += fallbacks
             for task, own, made in zip(tasks, images, edits, strict=True):
                 made.append(done[: len(own)])
@@ -281,6 +291,27 @@ class Editor:
             task.result(self.model, own, made, self.ranker_of(task.job), notes)  # type: ignore[arg-type]  # no image is None any more
             for task, own, made in zip(tasks, images, edits, strict=True)
         ]
+
+    def _level(self, samples: int, size: tuple[int, int], guidance: Guidance) -> Level:
+        """How a pass runs: decided once for passes of a kind, by what they take and what there is.
+
+        Raises:
+            OutOfMemoryError: no way to run it keeps to `max_memory`.
+        """
+        gradients = any(type(one) not in (Guidance, RecordAttention) for one in members(guidance))
+        budget = 1e9 * self.max_memory if self.max_memory else available(self.model.device)
+        if budget is None:
+            return Level(samples)
+        key = (samples, size, gradients)
+        if key not in self._levels:
+            level = fitting(self.model, samples, size, gradients, budget)
+            if level is None and self.max_memory:
+                raise OutOfMemoryError(
+                    f"Not even one image fits into {self.max_memory:g} GB; choose a smaller --size or model, or allow "
+                    "more with --max-memory."
+                )
+            self._levels[key] = level or last(self.model)
+        return self._levels[key]
 
     def ranker_of(self, job: Job) -> Ranker | None:
         """Who ranks a job's candidates."""

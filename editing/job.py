@@ -13,7 +13,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, StringConstraints, ValidationError
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    StringConstraints,
+    ValidationError,
+)
 
 from ..errors import UsageError
 from ..guidance.written import parse
@@ -83,6 +92,18 @@ def parse_box(value: Any) -> Any:
     return numbers(value, (4,), "X0,Y0,X1,Y1") if isinstance(value, str) else value
 
 
+def parse_interval(value: Any) -> Any:
+    """`LOW,HIGH`."""
+    return numbers(value, (2,), "an interval LOW,HIGH such as 0.2,0.8") if isinstance(value, str) else value
+
+
+def rising(interval: tuple[float, float]) -> tuple[float, float]:
+    """Refuses an interval that ends before it begins."""
+    if interval[0] > interval[1]:
+        raise UsageError(f"The interval {interval[0]:g},{interval[1]:g} is empty; write the lower end first.")
+    return interval
+
+
 def parse_size(value: Any) -> Any:
     """`WIDTHxHEIGHT`, or [height, width]."""
     if not isinstance(value, str):
@@ -119,6 +140,15 @@ Anywhere = Annotated[float, Field(allow_inf_nan=True)]
 """Segmentation refuses what lies outside the photo, and names its size."""
 Point = Annotated[tuple[Anywhere, Anywhere, int], BeforeValidator(parse_point)]
 Box = Annotated[tuple[Anywhere, Anywhere, Anywhere, Anywhere], BeforeValidator(parse_box)]
+Share = Annotated[float, Field(ge=0, le=1)]
+Interval = Annotated[
+    tuple[Share, Share],
+    says("Noise levels with classifier-free guidance, as shares of the model's timesteps: 0 is clean, 1 is noise."),
+    BeforeValidator(parse_interval),
+    AfterValidator(rising),
+    Shell(metavar="LOW,HIGH", default="0,1"),
+]
+EVERYWHERE = (0.0, 1.0)
 Phrase = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Listed = BeforeValidator(listed)
 FILE, TEXT, PROMPT = Shell(metavar="FILE"), Shell(metavar="TEXT"), Shell("-p", "TEXT")
@@ -160,6 +190,7 @@ class SamplingJob(Frozen):
     guidance_scale: Annotated[
         float | None, says("Strength of classifier-free guidance.", ge=0), Shell(default="the model's own")
     ] = None
+    guidance_interval: Interval = EVERYWHERE
     method: Annotated[
         Methods, Shell(metavar="METHOD", default="masked-attention where there is a --layout or --words, else plain")
     ] = None
@@ -334,7 +365,7 @@ class ExtendJob(Painting, Opening, SamplingJob):
     ] = None
 
 
-SHARED = ("steps", "scheduler", "guidance_scale", "strength", "invert", "shrink", "background")
+SHARED = ("steps", "scheduler", "guidance_scale", "guidance_interval", "strength", "invert", "shrink", "background")
 """Fields of a job that all samples of a batch have alike; the last says how the editor decodes them."""
 
 Job = EditJob | RemoveJob | ExtendJob | GenerateJob
@@ -352,6 +383,7 @@ class Setup(Frozen):
 
     device: Annotated[str, says("auto, cpu, cuda, cuda:1, mps."), TEXT] = "auto"
     dtype: Annotated[str, says("auto, float32, float16, bfloat16."), TEXT] = "auto"
+    compile: Annotated[bool, says("Compile what no method opens: slow at first, kept for later runs.")] = False
     config: Annotated[Path | None, says("Configurations that a single file lacks."), Shell(metavar="DIR")] = None
     offline: Annotated[bool, says("Use what is on this machine alone.")] = False
     allow_pickle: Annotated[bool, says("Also load weights in formats that can run code.")] = False
@@ -359,6 +391,11 @@ class Setup(Frozen):
         str | None,
         says("CLIP weights that rank the candidates."),
         Shell(metavar="DIR", default="toybox ranks its own"),
+    ] = None
+    max_memory: Annotated[
+        float | None,
+        says("GB that a job may take of the device's memory.", gt=0),
+        Shell(metavar="GB", default="what is free on the GPU"),
     ] = None
     max_pixels: Annotated[int, says("Refuse larger photos.", ge=1)] = MAX_PIXELS
 

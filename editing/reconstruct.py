@@ -32,7 +32,7 @@ def decode_with_background(
     edited = model.decode(latents)
     photo, inside = photo.to(edited), mask.to(edited)
     tuned = copy.deepcopy(model.vae)
-    if tuned.dtype == torch.float16:
+    if tuned.dtype in (torch.float16, torch.bfloat16):
         tuned = tuned.to(torch.float32)
     weights = [*tuned.decoder.parameters(), *(tuned.post_quant_conv.parameters() if tuned.post_quant_conv else ())]
     source = (latents / tuned.config.scaling_factor + (getattr(tuned.config, "shift_factor", None) or 0.0)).to(

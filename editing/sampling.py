@@ -15,6 +15,7 @@ from torch import Tensor
 from ..diffusion.denoiser import Denoiser, NumericError, Seam, gaussian, generators
 from ..diffusion.inversion import Trajectory, invert, round_trip_error
 from ..diffusion.loop import denoise
+from ..diffusion.memory import Level
 from ..diffusion.model import Model
 from ..diffusion.schedule import Schedule, Step, first_index
 from ..diffusion.text import Embedding
@@ -92,6 +93,7 @@ def paint(
         job.guidance_scale,
         sources,
         seam(model, canvases, (height, width)),
+        job.guidance_interval,
     )
     places = tuple(bind(sample.regions, model.prompts, sample.prompt) for sample in samples)
     prompts = tuple(sample.prompt for sample in samples)
@@ -116,7 +118,7 @@ def schedule_of(model: Model, job: SamplingJob, scheduler: str) -> Schedule:
 def encoded(model: Model, prompts: Sequence[str], negative: bool = False) -> Embedding:
     """The embedding of each prompt; what several samples share is encoded once."""
     known = {prompt: model.prompts.encode([prompt], negative=negative) for prompt in dict.fromkeys(prompts)}
-    return Embedding.cat([known[prompt] for prompt in prompts])
+    return Embedding.cat([known[prompt] for prompt in prompts]).to(model.device)
 
 
 def distinct(canvases: Sequence[Canvas]) -> Sequence[Canvas]:
@@ -177,9 +179,11 @@ T = TypeVar("T")
 
 
 def with_fallbacks(
-    model: Model, samples: Sequence[S], work: Callable[[Sequence[S]], Sequence[T]]
+    model: Model, samples: Sequence[S], work: Callable[[Sequence[S]], Sequence[T]], level: Level | None = None
 ) -> tuple[list[T], tuple[str, ...]]:
     """Run `work` over all samples at once, or as this machine allows; returns its results and what was fallen back to.
+
+    `level` is where to begin, if not with all at once.
 
     Out of memory: smaller batches, then activations recomputed for gradients and a tiled autoencoder, then text encoder
     and autoencoder on the CPU. NaN in half precision: everything in fp32. Afterwards the model is as it was.
@@ -188,14 +192,18 @@ def with_fallbacks(
         OutOfMemoryError: not even then.
         NumericError: NaN in fp32.
     """
-    batch, notes = len(samples), list[str]()
-    ladder = iter(
-        (
-            ("recomputed activations, tiled autoencoder", model.spare),
-            ("autoencoder and text encoder on the CPU", model.offload),
-        )
+    level = level or Level(len(samples))
+    batch, taken = level.rows, level.spared + level.offloaded
+    notes = [f"batches of {batch}"] if batch < len(samples) else []
+    ladder = (
+        ("recomputed activations, tiled autoencoder", model.spare),
+        ("autoencoder and text encoder on the CPU", model.offload),
     )
     with model.kept():
+        for note, save in ladder[:taken]:
+            notes.append(note)
+            save()
+        rest = iter(ladder[taken:])
         while True:
             try:
                 done = [result for at in range(0, len(samples), batch) for result in work(samples[at : at + batch])]
@@ -212,13 +220,13 @@ def with_fallbacks(
                     batch = math.ceil(batch / 2)
                     notes.append(f"batches of {batch}")
                     continue
-                note, save = next(ladder, ("", None))
-                if save is None:
+                following = next(rest, None)
+                if following is None:
                     raise OutOfMemoryError(
                         "Memory ran out even for one image; choose a smaller --size or model."
                     ) from error
-                notes.append(note)
-                save()
+                notes.append(following[0])
+                following[1]()
             gc.collect()
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()

@@ -16,6 +16,7 @@ class SamplingSettings(TypedDict, total=False):
     num_images: int
     steps: int
     guidance_scale: float | None
+    guidance_interval: tuple[float, float]
     scheduler: str
 
 

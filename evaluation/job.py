@@ -8,7 +8,18 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from ..editing.job import LARGEST_SEED, Continuing, Fill, Frozen, Shell, parse_pairs, parse_size, says
+from ..editing.job import (
+    EVERYWHERE,
+    LARGEST_SEED,
+    Continuing,
+    Fill,
+    Frozen,
+    Interval,
+    Shell,
+    parse_pairs,
+    parse_size,
+    says,
+)
 from ..errors import UsageError
 from ..guidance.written import between_commas
 
@@ -93,6 +104,7 @@ class Evaluation(Frozen):
     guidance_scale: Annotated[
         float | None, says("Strength of classifier-free guidance.", ge=0), Shell(default="the model's own")
     ] = None
+    guidance_interval: Interval = EVERYWHERE
     model: Annotated[str, says("As for edit and generate."), Shell("-m", "MODEL")] = "toybox"
 
 

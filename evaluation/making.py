@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -88,7 +87,7 @@ class Maker:
         return file, cost
 
     def _make(self, scene: Scene, seed: int) -> Photo:
-        asked: dict[str, Any] = {"seed": seed, "steps": self.job.steps, "guidance_scale": self.job.guidance_scale}
+        asked = {"seed": seed, **self.job.model_dump(include={"steps", "guidance_scale", "guidance_interval"})}
         if isinstance(self.job, GenerateEvaluation):
             size = canvas(scene, self.job.size or self.editor.model.native_size, self.editor.model.grid)
             masks = on_grid(torch.from_numpy(np.stack(scene.masks)).float(), size).clamp(0, 1)
@@ -106,7 +105,8 @@ class Maker:
         words = [placement.words for placement in scene.placements]
         generate = isinstance(self.job, GenerateEvaluation)
         photo = None if generate else hashlib.sha256(scene.picture.file.read_bytes()).hexdigest()
-        settings = self.job.model_dump(include={"action", "steps", "guidance_scale", "size", "strength", "fill"})
+        deciding = {"action", "steps", "guidance_scale", "guidance_interval", "size", "strength", "fill"}
+        settings = self.job.model_dump(include=deciding)
         model, method = self.editor.model, repr(self.understood(self.method))
         made_by = [version("inlay"), model.fingerprint, model.defaults, method, settings, seed]
         return hashlib.sha256(json.dumps([*made_by, scene.prompt, words, masks, photo]).encode()).hexdigest()

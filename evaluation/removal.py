@@ -106,7 +106,7 @@ class Remover(Maker):
         named, method = with_ground(self.method)
         if named and not scene.prompt:
             raise UsageError(f"The dataset does not say what {scene.name} stands on; leave out `ground`.")
-        settings = self.job.model_dump(include={"steps", "guidance_scale", "strength", "fill"})
+        settings = self.job.model_dump(include={"steps", "guidance_scale", "guidance_interval", "strength", "fill"})
         job = checked(RemoveJob, prompt=scene.prompt if named else "", method=method, seed=seed, **settings)
         return self.editor.run(job, photo, mask).images[0]
 

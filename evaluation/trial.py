@@ -72,7 +72,7 @@ def prepare(
         "model": f"{editor.model.name} {editor.model.fingerprint}" if methods and editor else None,
         "seeds": list(job.seeds),
         "versions": {name: version(name) for name in ("inlay", "torch", "diffusers", "transformers")},
-        **job.model_dump(include={"steps", "guidance_scale", "size", "strength", "fill"}),
+        **job.model_dump(include={"steps", "guidance_scale", "guidance_interval", "size", "strength", "fill"}),
     }
     return Trial(scenes, judge, sources, swept, facts)
 

@@ -294,7 +294,7 @@ class Hooks(Generic[M]):
         return self._of([place.boost(area) for place in places])
 
     def _of(self, values: Sequence[float]) -> Float[Tensor, " r"]:
-        return torch.tensor(values, dtype=torch.float64).to(self.like)
+        return torch.tensor(values, dtype=self.like.dtype).to(self.like.device, non_blocking=True)
 
 
 class Session:

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from ..diffusion.denoiser import Denoiser, Prediction, Request, finite, gaussian
+from ..diffusion.denoiser import Denoiser, Prediction, Request, gaussian
 from ..diffusion.schedule import Step
 from ..diffusion.text import Embedding
 from .base import Guidance, Hooks, Run
@@ -79,7 +79,7 @@ class Fusing(Hooks[MultiDiffusion]):
         whole = denoiser.predict(latents, step, request) if apart else None
         outputs = self._outputs(latents, sources, step, denoiser, whole)
         fused = (weights * torch.stack(outputs)).sum(dim=0) / weights.sum(dim=0)
-        return Prediction(finite(fused, step), whole.gradients if whole else ())
+        return Prediction(fused, whole.gradients if whole else ())
 
     def _outputs(
         self, latents: Tensor, sources: list[Tensor], step: Step, denoiser: Denoiser, whole: Prediction | None
@@ -88,15 +88,16 @@ class Fusing(Hooks[MultiDiffusion]):
         inputs, texts = list(sources), list(self.embeddings)
         if whole is None:
             inputs, texts = [latents, *inputs], [denoiser.positive, *texts]
+        scale = denoiser.scale_at(step)
         distinct = [latents] if all(source is latents for source in sources) else inputs
-        empty = distinct if denoiser.scale != 1 else []
+        empty = distinct if scale != 1 else []
         embeddings = Embedding.cat([*texts, *(denoiser.negative for _ in empty)])
         made = denoiser.forward(torch.cat([*inputs, *empty]), step, embeddings).chunk(len(inputs) + len(empty))
         outputs = list(made[: len(inputs)])
         if empty:
             unconditional = [made[len(inputs)]] * len(inputs) if len(empty) == 1 else made[len(inputs) :]
             pairs = zip(unconditional, outputs, strict=True)
-            outputs = [without + denoiser.scale * (conditional - without) for without, conditional in pairs]
+            outputs = [without + scale * (conditional - without) for without, conditional in pairs]
         return outputs if whole is None else [whole.output, *outputs]
 
     def _sources(self, latents: Tensor, step: Step) -> list[Float[Tensor, "b c h w"]]:

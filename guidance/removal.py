@@ -93,7 +93,7 @@ class Erasing(Hooks[Removal]):
     def predict(self, latents: Tensor, step: Step, denoiser: Denoiser, request: Request) -> Prediction:
         """Classifier-free guidance between two rows of one prompt, of which the conditional one is edited."""
         if any(self.active(step)):
-            denoiser = replace(denoiser, negative=denoiser.positive, scale=self.method.scale)
+            denoiser = replace(denoiser, negative=denoiser.positive, scale=self.method.scale, interval=(0.0, 1.0))
         return denoiser.predict(latents, step, request)
 
 

@@ -155,7 +155,9 @@ def editor_for(model: str, setup: Setup) -> Editor:
         config=setup.config,
         offline=setup.offline,
         allow_pickle=setup.allow_pickle,
+        compile=setup.compile,
         ranker=ClipRanker(setup.ranker, setup.offline) if setup.ranker else None,
+        max_memory=setup.max_memory,
     )
 
 

@@ -105,6 +105,8 @@ def spoken(name: str, value: Any) -> list[str]:
         return [f"{value[1]}x{value[0]}"]
     if isinstance(value, dict):
         return [f"{key}={one}" for key, one in value.items()]
+    if name == "guidance_interval":
+        return [",".join(f"{end:g}" for end in value)]
     if isinstance(value, list | tuple):
         return [one if isinstance(one, str) else ",".join(f"{number:g}" for number in one) for one in value]
     return [f"{value:g}" if isinstance(value, float) else str(value)]

@@ -10,7 +10,7 @@ import torch
 
 from .at_hand import weights_at_hand
 from .catalogue import cache_folder
-from .device import pick_device, pick_dtype
+from .device import LARGE, pick_device, pick_dtype
 
 PACKAGES = ("inlay", "torch", "diffusers", "transformers", "opencv-python-headless", "Pillow", "numpy")
 
@@ -26,7 +26,7 @@ def examine() -> dict[str, str]:
     findings = {
         "python": platform.python_version(),
         "packages": ", ".join(f"{name} {version(name)}" for name in PACKAGES),
-        "device": f"{device}, {str(pick_dtype('auto', device)).removeprefix('torch.')}",
+        "device": f"{device}, {precision(device)}",
         "memory": memory(device),
         "models": ", ".join(ready) or "none",
         "model cache": f"{HF_HUB_CACHE}{' (offline)' if is_offline_mode() else ''}",
@@ -37,6 +37,12 @@ def examine() -> dict[str, str]:
     if not segmenters:
         findings["better masks"] = "only GrabCut is here; run: inlay models download sam"
     return findings
+
+
+def precision(device: torch.device) -> str:
+    """The precision that UNets run in there."""
+    small, large = (str(pick_dtype("auto", device, size)).removeprefix("torch.") for size in (0, LARGE))
+    return small if small == large else f"{small}, large models in {large}"
 
 
 def memory(device: torch.device) -> str:

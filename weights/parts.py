@@ -48,6 +48,15 @@ def choose(names: Iterable[str], *, half: bool = False, allow_pickle: bool = Fal
     return None
 
 
+def weight_bytes(path: Path, allow_pickle: bool = False) -> int:
+    """Bytes on disk of a UNet's weights in a model's folder, or of a single file."""
+    if path.is_file():
+        return path.stat().st_size
+    folder = path / "unet"
+    chosen = choose((file.name for file in folder.iterdir()), allow_pickle=allow_pickle) if folder.is_dir() else None
+    return sum((folder / name).stat().st_size for name in chosen.files) if chosen else 0
+
+
 def strays(names: Iterable[str], choice: Choice) -> list[str]:
     """The safetensors beside a part's weights that are neither these nor another variant of them."""
     others = [name for name in sorted(names) if name.endswith(".safetensors") and name not in choice.files]

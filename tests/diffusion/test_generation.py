@@ -8,19 +8,23 @@ from inlay.diffusion.denoiser import Denoiser, Loss, NumericError, Request, Seam
 from inlay.diffusion.loop import denoise
 from inlay.diffusion.model import Model
 from inlay.diffusion.schedule import SCHEDULERS, Schedule, scheduler_class
+from inlay.editing.blend import Blend
+from inlay.errors import UsageError
 from inlay.guidance.base import Session
 
 PROMPT, NEGATIVE = "a red cat on the table", "green grass"
 
 
-def generate(model, name="ddim", steps=4, seeds=(0,), size=(12, 10), negative=NEGATIVE, scale=4.0, seam=None):
+def generate(
+    model, name="ddim", steps=4, seeds=(0,), size=(12, 10), negative=NEGATIVE, scale=4.0, seam=None, interval=(0.0, 1.0)
+):
     """Final latents of plain sampling; each sample's generator gives its noise, then the sampler's."""
     sources = generators(seeds)
     schedule = Schedule(name, model.scheduler_config, steps)
     noise = gaussian((4, *size), sources).to(model.working_dtype)
     positive = model.prompts.encode([PROMPT] * len(seeds))
     unwanted = model.prompts.encode([negative] * len(seeds), negative=True)
-    denoiser = Denoiser(model, schedule, positive, unwanted, scale, sources, seam or Seam())
+    denoiser = Denoiser(model, schedule, positive, unwanted, scale, sources, seam or Seam(), interval)
     return denoise(schedule.begin(noise), schedule.steps, denoiser, Session([]))
 
 
@@ -184,8 +188,56 @@ def test_float64_runs_throughout_and_agrees(models, model_folder):
     torch.testing.assert_close(generate(rough).double(), latents, atol=1e-4, rtol=0)
 
 
+def test_guidance_in_an_interval_is_guidance_there_and_none_elsewhere(models):
+    model = models("sd1")
+    rows = []
+    hook = model.unet.register_forward_pre_hook(lambda _, inputs: rows.append(len(inputs[0])))
+    never = generate(model, interval=(0.8, 0.9))  # timesteps are 751, 501, 251 and 1 of 1000
+    early = generate(model, interval=(0.6, 1.0))
+    whole = generate(model, interval=(0.001, 0.751))
+    hook.remove()
+    assert rows == [1, 1, 1, 1, 2, 1, 1, 1, 2, 2, 2, 2]
+    assert torch.equal(never, generate(model, scale=1.0))
+    assert torch.equal(whole, generate(model))
+    assert not torch.equal(early, never)
+    assert not torch.equal(early, whole)
+
+
+def test_the_loop_does_not_wait_for_its_device():
+    """On the meta device there are no numbers to wait for: whoever reads one raises."""
+    from inlay.benchmarks.guidance import build
+
+    meta = build("toybox", "meta", torch.float16)
+    noise = torch.empty(1, meta.latent_channels, 16, 16, device="meta")
+    schedule = Schedule("ddim", meta.scheduler_config, 7)
+    blend = Blend(noise, noise[:, 0] > 0, noise, schedule)
+    denoiser = Denoiser(meta, schedule, *[meta.prompts.encode([PROMPT])] * 2, 4.0, generators((0,)))
+    assert denoise(blend.start(), schedule.steps, denoiser, Session([]), blend).shape == noise.shape
+
+
+@pytest.mark.slow
+def test_compiled_forwards_are_the_same_picture_and_opened_ones_are_as_they_were(models, model_folder, monkeypatch):
+    model = models("sd1")
+    fast = Model.from_pretrained(model_folder("sd1"), device="cpu", compile=True)
+    torch.testing.assert_close(generate(fast), generate(model), atol=1e-4, rtol=1e-4)
+    latents, step = gaussian((4, 12, 10), generators([0])), Schedule("ddim", model.scheduler_config, 4).steps[0]
+    layer = model.cross_layers[0]
+    loss = Loss(lambda maps, *_: maps.layers[layer.name].square().flatten(1).sum(1), (layer,), (1,))
+    schedule = Schedule("ddim", model.scheduler_config, 4)
+    prompt = model.prompts.encode([PROMPT])
+    eager, compiled = (
+        Denoiser(one, schedule, prompt, prompt, 1.0, generators([0])).gradient(latents, step, loss)
+        for one in (model, fast)
+    )
+    assert torch.equal(eager, compiled)
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    with pytest.raises(UsageError, match="C\\+\\+ compiler"):
+        Model.from_pretrained(model_folder("sd1"), device="cpu", compile=True)
+
+
 def test_bfloat16_keeps_the_loop_in_fp32(model_folder):
     half = Model.from_pretrained(model_folder("sd1"), device="cpu", dtype="bfloat16")
+    assert (half.unet.dtype, half.vae.dtype, half.prompts.encoders[0].dtype) == (*[torch.bfloat16] * 2, torch.float32)
     rough = generate(half)
     assert rough.dtype == torch.float32
     assert (rough - generate(Model.from_pretrained(model_folder("sd1"), device="cpu"))).abs().mean() < 0.1

@@ -124,3 +124,10 @@ def test_every_field_has_a_sentence_and_every_range_is_in_the_schema() -> None:
     for kind in (EditJob, GenerateJob, SamplingJob):
         for name, field in kind.model_fields.items():
             assert name == "action" or (field.description or "").endswith("."), name
+
+
+def test_an_interval_is_written_low_first() -> None:
+    assert checked(GenerateJob, prompt="x", guidance_interval="0.2,0.8").guidance_interval == (0.2, 0.8)
+    for wrong in ("0.8,0.2", "0.5", "0,1.5", "low,high"):
+        with pytest.raises(UsageError, match=r"[Ii]nterval"):
+            checked(GenerateJob, prompt="x", guidance_interval=wrong)

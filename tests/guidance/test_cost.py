@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 import torch
 from inlay.benchmarks import guidance as costs
-from inlay.benchmarks.counting import Live
 from inlay.diffusion.denoiser import Denoiser, Loss, Request, Watch, generators
+from inlay.diffusion.memory import Live
 from inlay.diffusion.model import Model
 from inlay.diffusion.schedule import Schedule, Step
 from inlay.guidance.base import Guidance

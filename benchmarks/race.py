@@ -30,6 +30,7 @@ from typing import Any
 import diffusers
 import numpy as np
 import torch
+from diffusers.models.attention_processor import AttnProcessor2_0
 from inlay.benchmarks.guidance import PROMPT, build, materialised
 from inlay.diffusion.model import Model
 from inlay.editing.editor import Editor
@@ -197,7 +198,7 @@ def auto(stock: Model, unet: Any) -> Model:
 def plain_unet(unet: Any) -> Any:
     """A copy of a UNet with diffusers' own attention."""
     copy = deepcopy(unet)
-    copy.set_default_attn_processor()
+    copy.set_attn_processor(AttnProcessor2_0())
     return copy
 
 

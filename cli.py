@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from time import monotonic
 from typing import Annotated, Any, Literal, get_args, get_origin
@@ -59,7 +60,11 @@ def opt(names: str, help: str, metavar: str | None = None) -> Any:
 class Writing(Frozen):
     """What the command line writes, and whether it may."""
 
-    output: Annotated[Path, says("PNG, JPEG, WebP or TIFF; with several images OUT-1, OUT-2, ..."), Shell("-o", "OUT")]
+    output: Annotated[
+        Path,
+        says("PNG, JPEG, WebP or TIFF; with several images OUT-1, OUT-2, ...; - for standard output, a PNG."),
+        Shell("-o", "OUT"),
+    ]
     save_attention: Annotated[Path | None, says("Write where each word looks, as pictures."), Shell(metavar="DIR")] = (
         None
     )
@@ -80,7 +85,11 @@ class Previewing(Frozen):
 class Masking(Frozen):
     """What `inlay mask` writes."""
 
-    output: Annotated[Path, says("PNG or TIFF (white = edit), or COCO run lengths (JSON)."), Shell("-o", "MASK")]
+    output: Annotated[
+        Path,
+        says("PNG or TIFF (white = edit), or COCO run lengths (JSON); - for standard output, a PNG."),
+        Shell("-o", "MASK"),
+    ]
     overlay: Annotated[Path | None, says("Also write the photo with the mask in colour."), Shell(metavar="FILE")] = None
     candidates: Annotated[bool, says("Write all candidates: MASK-1, MASK-2, ..., best first.")] = False
     everything: Annotated[bool, says("Every mask of the photo: a label map, or JSON for COCO.")] = False
@@ -262,19 +271,19 @@ def make_mask(**options: Any) -> None:
 
     job, setup = parsed(MaskJob, options), parsed(Setup, options)
     to, how = parsed(Masking, options), parsed(Saying, options)
-    say = speaker(how.quiet)
+    say, write = speaker(how.quiet), teller(to.output, how)
     if to.everything:
         if to.candidates or job.model_fields_set - {"photo", "frame", "segmenter"}:
             raise UsageError("--everything stands alone: leave out --candidates and what makes or changes one mask.")
         with progress(how, "looking at the photo") as on_progress:
             found = map_everything(job, to.output, setup, to.overlay, to.overwrite, on_progress)
         say(f"{found.path}: {found.count} masks by {found.backend}, {found.share:.1%} of the photo")
-        typer.echo(json.dumps(asdict(found), default=str) if how.as_json else found.path)
+        write(found.path, lambda: json.dumps(asdict(found), default=str))
         return
     for one in make_masks(job, to.output, setup, to.overlay, to.candidates, to.overwrite):
         score = "" if one.score is None else f" by {one.backend}, score {one.score:.2f}"
         say(f"{one.path}: {one.share:.1%} of the photo{score}")
-        typer.echo(json.dumps(asdict(one), default=str) if how.as_json else one.path)
+        write(one.path, partial(json.dumps, asdict(one), default=str))
 
 
 @app.command("batch")
@@ -311,27 +320,34 @@ def do_batch(**options: Any) -> None:
 
 def make(kind: type[Job], options: dict[str, Any]) -> None:
     """Parse, check the outputs, do the job, save its pictures, best first, and report them."""
+    from .jobs.headers import check_headers, never_seen
     from .jobs.outputs import Outputs
-    from .jobs.perform import perform
     from .jobs.stored import read_stored
 
     setup, to, how = parsed(Setup, options), parsed(Writing, options), parsed(Saying, options)
-    stored = read_stored(to.from_result, kind) if to.from_result else None
+    stored = read_stored(to.from_result, kind, to.output) if to.from_result else None
     job = checked(kind, **merged(stored.fields if stored else {}, given(kind, options)))
-    preview, attention = bool(options.get("preview")), to.save_attention
-    outputs = Outputs(to.output, job.num_images, to.overwrite, preview, attention, job.seed)
+    attention = to.save_attention
+    outputs = Outputs(to.output, job, to.overwrite, bool(options.get("preview")), attention)
     outputs.check()
-    say = speaker(how.quiet)
+    say, write = speaker(how.quiet), teller(to.output, how)
     for note in stored.notes if stored else ():
         say(note)
+    check_headers(job, setup.max_pixels)
+    if unknown := never_seen(job):
+        say(unknown)
+    from .jobs.perform import perform  # brings PyTorch: what can be refused without it has been
+
     with progress(how, "loading the model") as on_step:
         before = stored.record if stored else None
         performed = perform(job, setup, before=before, attention=attention is not None, on_step=on_step)
     written = outputs.save(performed)
-    for note in dict.fromkeys([*performed.notes, *(note for one in written for note in one.warnings)]):
-        say(note)
+    notes = [*performed.notes, *(note for one in written for note in one.warnings)]
+    for note in dict.fromkeys(notes):
+        if note != unknown:
+            say(note)
     for one in written:
-        typer.echo(one.record() if how.as_json else one.path)
+        write(one.path, one.record)
 
 
 def given(kind: type[Frozen], options: dict[str, Any]) -> dict[str, Any]:
@@ -452,6 +468,19 @@ def measure(kind: type[AnyEvaluation], options: dict[str, Any]) -> None:
 def speaker(quiet: bool) -> Callable[[str], None]:
     """Writes notes to stderr, or nowhere."""
     return lambda text: None if quiet else typer.echo(f"inlay: {text}", err=True)
+
+
+def teller(output: Path, how: Saying) -> Callable[[Path, Callable[[], str]], None]:
+    """Writes a result's path, or its record, to stdout; nothing where the picture itself goes there.
+
+    Raises:
+        UsageError: a record is asked for where the picture goes.
+    """
+    if output != Path("-"):
+        return lambda path, record: typer.echo(record() if how.as_json else path)
+    if how.as_json:
+        raise UsageError("Standard output takes the picture or its record: name a file, or leave out --json.")
+    return lambda path, record: None
 
 
 @contextmanager

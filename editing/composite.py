@@ -48,9 +48,8 @@ def composite(
     Raises `UsageError` when the sizes differ, the band is negative or the method is unknown.
     """
     if not photo_pixels.shape == patch_pixels.shape == (*mask.shape, 3):
-        raise UsageError(
-            f"photo {photo_pixels.shape[:2]}, patch {patch_pixels.shape[:2]} and mask {mask.shape} must have one size"
-        )
+        photo, patch, place = (f"{one.shape[1]} x {one.shape[0]}" for one in (photo_pixels, patch_pixels, mask))
+        raise UsageError(f"The photo is {photo} pixels, the patch {patch} and the mask {place}; give them one size.")
     if not feather >= 0:
         raise UsageError(f"feather must be 0 or more pixels, not {feather}")
     if method not in ("feather", "poisson"):

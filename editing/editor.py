@@ -361,9 +361,8 @@ class Editor:
         limit = self.model.prompts.limit
         said = [f"The model reads {limit} tokens of a prompt; it does not see: {lost}"] if lost else []
         vocabulary = self.model.belongings.vocabulary
-        if vocabulary and (unknown := vocabulary.unknown(job.prompt)):
-            things = ", ".join(vocabulary.things)
-            said.append(f"{self.model.name} has never seen {', '.join(unknown)}; it knows {things}.")
+        if vocabulary and (unknown := vocabulary.never_seen(self.model.name, job.prompt)):
+            said.append(unknown)
         return tuple(said)
 
 

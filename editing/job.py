@@ -196,12 +196,17 @@ class SamplingJob(Frozen):
     ] = None
     scheduler: Annotated[str, says("ddim, ddpm, euler, euler-a, dpm++2m, deis, lms, lcm or tcd."), TEXT] = "ddim"
     model: ModelName = "toybox"
+    quality: Annotated[
+        int | None,
+        says("Of a JPEG or WebP, from 1 to 100.", ge=1, le=100),
+        Shell(default="the photo's own, or 95; WebP is lossless"),
+    ] = None
 
 
 class Opening(Frozen):
-    """The photo that a job is about."""
+    """The photo that a job is about; "-" is standard input."""
 
-    photo: Annotated[str | None, says("The photo to edit."), Shell(metavar="PHOTO")] = None
+    photo: Annotated[str | None, says("The photo to edit, - for standard input."), Shell(metavar="PHOTO")] = None
     frame: Annotated[int | None, says("Which picture of an animation or multi-page file, from 0.")] = None
 
 

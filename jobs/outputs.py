@@ -1,4 +1,4 @@
-"""The files of a job: named and checked before the long work, written when it is done."""
+"""The files of a job: named and checked before the long work, and before PyTorch; written when it is done."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import numpy as np
 from jaxtyping import UInt8
 
 from ..editing.crop import Box
-from ..editing.job import Record
-from ..editing.result import Result
+from ..editing.job import Job, Record
 from ..errors import UsageError
-from ..guidance.attention_pictures import save_pictures
 from ..photos.photo import Photo
-from ..photos.save import check_folder, check_output
+from ..photos.save import STANDARD_OUTPUT, check_folder, check_output
 from ..photos.sheet import preview
-from .perform import Performed
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from ..editing.result import Result
+    from .perform import Performed
 
 
 @dataclass(frozen=True)
@@ -48,21 +48,21 @@ class Written:
 
 @dataclass(frozen=True)
 class Outputs:
-    """Where `count` pictures go: `path` itself, or path-1, path-2, … best first; `preview` adds a sheet beside them.
+    """Where a job's pictures go: `path` itself, or path-1, path-2, … best first; `preview` adds a sheet beside them.
 
-    `attention` is a folder for pictures of where the words look, which begin with each picture's seed: `seed` + k.
+    `attention` is a folder for pictures of where the words look, which begin with each picture's seed.
     """
 
     path: Path
-    count: int = 1
+    job: Job
     overwrite: bool = False
     preview: bool = False
     attention: Path | None = None
-    seed: int = 0
 
     @property
     def pictures(self) -> tuple[Path, ...]:
-        return tuple(self.beside(str(k + 1)) for k in range(self.count)) if self.count > 1 else (self.path,)
+        count = self.job.num_images
+        return tuple(self.beside(str(k + 1)) for k in range(count)) if count > 1 else (self.path,)
 
     @property
     def sheet(self) -> Path:
@@ -75,11 +75,16 @@ class Outputs:
         """Refuse, before the work, what could not be written after it.
 
         Raises:
-            UsageError: a format that is not written, or a file that exists, unless `overwrite`.
+            UsageError: a format that is not written or has no quality, or a file that exists, unless `overwrite`;
+                more than one picture for standard output.
             PhotoError: a folder that may not be written to.
         """
-        for path in (*self.pictures, *([self.sheet] if self.preview else [])):
-            check_output(path, overwrite=self.overwrite)
+        if self.path == STANDARD_OUTPUT and (self.job.num_images > 1 or self.preview):
+            raise UsageError("Standard output takes one picture: name a file, or leave out --num-images and --preview.")
+        for path in self.pictures:
+            check_output(path, overwrite=self.overwrite, quality=self.job.quality)
+        if self.preview:
+            check_output(self.sheet, overwrite=self.overwrite)
         if self.attention:
             self.check_attention(self.attention)
 
@@ -87,7 +92,8 @@ class Outputs:
         """Which words get a picture shows only later, so any that belongs to a seed of this run is refused."""
         if folder.is_file():
             raise UsageError(f"{folder} is a file: name a folder for the attention pictures")
-        there = [path for k in range(self.count) for path in folder.glob(f"{self.seed + k}-*.png")]
+        seeds = range(self.job.seed, self.job.seed + self.job.num_images)
+        there = [path for seed in seeds for path in folder.glob(f"{seed}-*.png")]
         if there and not self.overwrite:
             raise UsageError(f"{min(there)} exists: choose another folder or pass --overwrite (overwrite=True).")
         check_folder(folder, folder)
@@ -97,11 +103,13 @@ class Outputs:
         result, written = performed.result, list[Written]()
         for path, k in zip(self.pictures, result.ranking, strict=True):
             settings = result.settings[k].model_dump(mode="json")
-            saved = result.images[k].save(path, overwrite=self.overwrite, settings=settings)
+            saved = result.images[k].save(path, overwrite=self.overwrite, settings=settings, quality=self.job.quality)
             written.append(Written(path, result.settings[k], saved.changed_outside, saved.warnings))
         if self.preview:
             Photo.from_image(drawn(performed)).save(self.sheet, overwrite=self.overwrite)
         if self.attention and result.attention:
+            from ..guidance.attention_pictures import save_pictures
+
             save_pictures(result.attention, painted(result), self.attention, overwrite=self.overwrite)
         return written
 

@@ -5,18 +5,16 @@ Headers alone are read here, so ten thousand photos are checked in seconds, and 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from ..editing.job import JOBS, POINTERS, Job, Opening, Pointing, checked, merged
-from ..errors import InlayError, PhotoError, UsageError
-from ..photos.read import size_of
+from ..editing.job import JOBS, Job, checked, merged
+from ..errors import InlayError, UsageError
 from ..photos.save import FORMATS, check_output
-from ..segmentation.pointing import prompts_for
+from .headers import check_headers
 from .manifest import Stated
 
 FILES = ("photo", "mask", "layout")
@@ -195,60 +193,14 @@ def check_files(row: Row, output: Path, max_pixels: int) -> None:
     """Refuse what the headers of the files already tell.
 
     Raises:
-        InlayError: a file that is not there or no picture, points outside the photo, masks of another size, an output
-            that cannot be written or lies outside the output folder.
+        InlayError: what `check_headers` raises; an output that cannot be written or lies outside the output folder.
     """
-    job = row.job
-    assert job is not None
-    size = None
-    if isinstance(job, Opening):
-        if job.photo is None:
-            raise UsageError("There is no photo; name one.")
-        size = size_of(job.photo, frame=job.frame, max_pixels=max_pixels)
-        if isinstance(job, Pointing):
-            check_pointing(job, size)
-    layout = getattr(job, "layout", None)
-    if layout is not None and not Path(layout).is_file():
-        raise UsageError(f"The layout {layout} does not exist, or is no file.")
-    base = os.path.realpath(output)
+    assert row.job is not None
+    size, base = check_headers(row.job, max_pixels), os.path.realpath(output)
     for path in row.outputs:
         if not os.path.realpath(output / path).startswith(base + os.sep):
             raise UsageError(f"The output {path} leads out of the output folder by a link; name another.")
-        check_output(output / path, overwrite=True, size=size)
-
-
-def check_pointing(job: Pointing, size: tuple[int, int]) -> None:
-    """Refuse what cannot be meant on a photo of `size` (width, height)."""
-    given = {name for name in POINTERS if getattr(job, name)}
-    if getattr(job, "layout", None) is not None:
-        if given or getattr(job, "words", None):
-            raise UsageError("A layout says both where and which words; leave out points, boxes, masks and --words.")
-        return
-    if not given:
-        raise UsageError("Nothing is pointed at; give --point, --box, --select or --mask (or, to edit, --layout).")
-    if len(given & {"select", "mask"}) and len(given) > 1:
-        raise UsageError("Choose one way to point: --point and --box together, or --select, or --mask.")
-    if given & {"point", "box"}:
-        points, labels = [point[:2] for point in job.point], [point[2] for point in job.point]
-        prompts_for((size[1], size[0]), points, labels, job.box)
-    for mask in job.mask:
-        width, height = mask_size(Path(mask))
-        if (width, height) != size and job.mask_fit != "resize":
-            raise UsageError(
-                f"The mask {mask} is {width} x {height} pixels and the photo {size[0]} x {size[1]}; give one of the "
-                "same size, or --mask-fit resize."
-            )
-
-
-def mask_size(path: Path) -> tuple[int, int]:
-    """(width, height) of a mask file."""
-    if path.suffix.lower() != ".json":
-        return size_of(path)
-    try:
-        height, width = (int(side) for side in json.loads(path.read_text("utf-8"))["size"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise PhotoError(f"The mask {path} cannot be read: it is not COCO run lengths.") from error
-    return width, height
+        check_output(output / path, overwrite=True, size=size, quality=row.job.quality)
 
 
 def apart(rows: Iterable[Row], output: Path) -> Iterator[Row]:

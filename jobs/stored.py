@@ -10,6 +10,7 @@ from typing import Any
 from ..editing.job import Job, Record, checked
 from ..errors import UsageError
 from ..photos.read import read_settings
+from ..photos.save import FORMATS, LOSSY
 
 FILES = ("photo", "mask", "layout")
 """Fields that name files."""
@@ -25,8 +26,9 @@ class Stored:
     notes: tuple[str, ...]
 
 
-def read_stored(path: Path, kind: type[Job]) -> Stored:
-    """The settings in the result at `path`; a file that it names and that is not here is looked for beside it.
+def read_stored(path: Path, kind: type[Job], output: Path) -> Stored:
+    """The settings in the result at `path`; a file that it names and that is not here is looked for beside it. A
+    quality holds where `output` has one, too.
 
     Raises:
         UsageError: no settings, or those of another action.
@@ -39,6 +41,8 @@ def read_stored(path: Path, kind: type[Job]) -> Stored:
     if not isinstance(record.job, kind):
         raise UsageError(f"{path} was made by inlay {record.job.action}; use that command.")
     fields = record.again()
+    if FORMATS.get(output.suffix.lower()) not in LOSSY:
+        fields.pop("quality", None)
     for name in FILES:
         if fields.get(name):
             fields[name] = found(fields[name], path.parent)

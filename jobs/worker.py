@@ -159,8 +159,9 @@ def written(output: Path, row: Row, key: str, performed: Performed, seconds: flo
     """Write a row's pictures, and what the report shows of it."""
     start = monotonic()
     assert row.output is not None
+    assert row.job is not None
     try:
-        outputs = Outputs(output / row.output, len(row.outputs), overwrite=True)
+        outputs = Outputs(output / row.output, row.job, overwrite=True)
         saved = outputs.save(performed)
         best = performed.result.best.pixels
         save_thumbnail(output, row.id, performed.photo.pixels if performed.photo else None, best)

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from ..errors import UsageError
 from . import MAX_PIXELS, colour
 from .decode import from_array, from_pillow
 from .encode import encode
@@ -56,9 +55,9 @@ class Photo(Raster):
     def open(cls, path: str | PathLike[str], *, frame: int | None = None, max_pixels: int = MAX_PIXELS) -> "Photo":
         """Read PNG, JPEG, WebP, TIFF, GIF, BMP, AVIF, JPEG 2000, PPM, TGA, or HEIC with the extra `inlay[heic]`.
 
-        The photo is turned as its EXIF orientation says. `frame`: which picture of an animation or a multi-page file,
-        from 0. `max_pixels`: refuse, from the header alone, a file that claims more. Raises `PhotoError` for what
-        cannot be read, `UsageError` for a frame that is missing or needed.
+        "-" is standard input. The photo is turned as its EXIF orientation says. `frame`: which picture of an animation
+        or a multi-page file, from 0. `max_pixels`: refuse, from the header alone, a file that claims more. Raises
+        `PhotoError` for what cannot be read, `UsageError` for a frame that is missing or needed.
         """
         return replace(_photo(read(path, frame=frame, max_pixels=max_pixels)), path=Path(path))
 
@@ -128,14 +127,13 @@ class Photo(Raster):
     ) -> Saved:
         """Write PNG, JPEG, WebP or TIFF, whole or not at all, with metadata and `settings` (JSON) inside.
 
-        Folders are made. `quality`, 1…100: of a JPEG, default the source's own quantisation, or 95 without chroma
-        subsampling; of a WebP, which is lossless without. Raises `UsageError` for a file that exists (unless
-        `overwrite`) or a format that is not written, `PhotoError` when the disk or the format refuses.
+        Folders are made; "-" is standard output, as a PNG. `quality`, 1…100: of a JPEG, default the source's own
+        quantisation, or 95 without chroma subsampling; of a WebP, which is lossless without. Raises `UsageError` for a
+        file that exists (unless `overwrite`) or a format that is not written, `PhotoError` when the disk or the format
+        refuses.
         """
         path = Path(path)
-        format = check_output(path, overwrite=overwrite, size=self.size)
-        if quality is not None and not (1 <= quality <= 100 and format in ("JPEG", "WEBP")):
-            raise UsageError(f"quality must be 1 to 100, for JPEG or WebP, not {quality} for {format}")
+        format = check_output(path, overwrite=overwrite, size=self.size, quality=quality)
         kept = self.fitted(format)
         if format == "JPEG" and len(exif_with(kept.metadata.exif, settings)) > _LONGEST_EXIF:
             bare = replace(kept.metadata, exif=b"")

@@ -2,6 +2,7 @@
 
 import os
 import re
+import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -10,6 +11,10 @@ from uuid import uuid4
 from ..errors import PhotoError, UsageError
 
 FORMATS = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP", ".tif": "TIFF", ".tiff": "TIFF"}
+STANDARD_OUTPUT = Path("-")
+"""This name means standard output, which takes one PNG."""
+LOSSY = ("JPEG", "WEBP")
+"""Formats that have a quality."""
 _LONGEST_NAME = 255
 _LONGEST_SIDE = {"JPEG": 65_535, "WEBP": 16_383}
 
@@ -20,14 +25,20 @@ def check_output(
     overwrite: bool = False,
     size: tuple[int, int] | None = None,
     formats: Mapping[str, str] = FORMATS,
+    quality: int | None = None,
 ) -> str:
     """The format that `path` asks for; call it before the long work, `save` calls it again.
 
-    `size`: width and height to come. `formats`: those that may be written, by ending. Raises `UsageError` for a format
-    that is not written or cannot be that large, and for a file that exists unless `overwrite`; `PhotoError` for a
-    folder that may not be written to.
+    `size`: width and height to come. `formats`: those that may be written, by ending. `quality` as `Photo.save` takes
+    it. Raises `UsageError` for a format that is not written, cannot be that large or has no quality, for a file that
+    exists unless `overwrite`, and for a terminal; `PhotoError` for a folder that may not be written to.
     """
     path = Path(path)
+    if path == STANDARD_OUTPUT:
+        if sys.stdout.isatty():
+            raise UsageError("A terminal shows no pictures: send them to a file or a program, as in -o - > out.png")
+        check_quality("PNG", quality)
+        return "PNG"
     if too_long := [part for part in path.parts if len(os.fsencode(part)) > _LONGEST_NAME]:
         raise UsageError(
             f"{too_long[0][:40]}… is longer than the {_LONGEST_NAME} bytes of a file name: choose a shorter one"
@@ -42,7 +53,18 @@ def check_output(
     check_folder(path.parent, path)
     if size is not None and max(size) > _LONGEST_SIDE.get(format, max(size)):
         raise UsageError(f"{format} holds at most {_LONGEST_SIDE[format]} pixels a side: write PNG or TIFF")
+    check_quality(format, quality)
     return format
+
+
+def check_quality(format: str, quality: int | None) -> None:
+    """Refuse, with a `UsageError`, a quality that a format does not have."""
+    if quality is None:
+        return
+    if format not in LOSSY:
+        raise UsageError(f"{format} keeps every pixel and has no quality: leave it out, or write JPEG or WebP")
+    if not 1 <= quality <= 100:
+        raise UsageError(f"quality must be 1 to 100, not {quality}")
 
 
 def check_folder(folder: Path, wanted: Path) -> None:
@@ -57,6 +79,9 @@ def write_file(path: Path, content: bytes) -> None:
 
     Raises `PhotoError` when the disk refuses; what stood at `path` is then still there.
     """
+    if path == STANDARD_OUTPUT:
+        _pipe_out(content)
+        return
     path = Path(os.path.realpath(path))
     beside = path.with_name(f".{uuid4().hex}.part")
     try:
@@ -72,6 +97,16 @@ def write_file(path: Path, content: bytes) -> None:
         if isinstance(error, OSError):
             raise PhotoError(f"{path} cannot be written: {error.strerror}") from error
         raise
+
+
+def _pipe_out(content: bytes) -> None:
+    try:
+        sys.stdout.buffer.write(content)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:  # who reads has seen enough, as with any other program
+        raise
+    except OSError as error:
+        raise PhotoError(f"standard output cannot be written: {error.strerror}") from error
 
 
 def leftovers(folder: Path) -> list[Path]:

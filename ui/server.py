@@ -27,6 +27,8 @@ from ..editing.job import JOBS, EditJob, ExtendJob, GenerateJob, Job, Opening, R
 from ..errors import InlayError, PhotoError, UsageError
 from ..photos.mask_files import load_mask
 from ..photos.photo import Photo
+from ..photos.read import size_of
+from ..photos.save import FORMATS, check_quality
 from . import form
 from .events import Events
 from .guard import Guard
@@ -259,6 +261,7 @@ class Server:
         job = form.job_of(wish.action, {"model": self.model, **wish.fields}, self.models, **ours)
         if isinstance(job, ExtendJob) and not any(float(getattr(job, side).rstrip("%")) for side in form.SIDES):
             raise UsageError("Nothing is added; drag an edge of the frame outwards, or say how much to add at a side.")
+        check_quality(FORMATS[wish.ending], job.quality)
         return self.work.ask(job, wish.ending)
 
     def of_photo(self, wish: Wish) -> dict[str, Any]:
@@ -405,14 +408,6 @@ class Server:
 def cut(png: bytes, **says: Any) -> Response:
     """A mask as `cut_out` made it."""
     return Response(png, media_type="image/png", headers={"Inlay-Mask": json.dumps(says)})
-
-
-def size_of(picture: Path) -> tuple[int, int]:
-    """Width and height, from the header."""
-    from PIL import Image
-
-    with Image.open(picture) as opened:
-        return opened.size
 
 
 async def body(request: Request, most: int) -> AsyncIterator[bytes]:

@@ -158,7 +158,7 @@ class Work:
         )
         folder = self.history.new_result(run.job.prompt)
         name = f"{self.history.called(run.job)}{run.ending}"
-        written = Outputs(folder / name, run.job.num_images).save(performed)
+        written = Outputs(folder / name, run.job).save(performed)
         for one, k in zip(written, performed.result.ranking, strict=True):
             small_file(one.path).write_bytes(as_jpeg(shrunk(performed.result.images[k].pixels)))
         notes = dict.fromkeys([*performed.notes, *(note for one in written for note in one.warnings)])

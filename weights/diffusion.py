@@ -77,6 +77,11 @@ class Vocabulary:
         found = re.findall(r"[^\W\d_]+", prompt.lower())
         return list(dict.fromkeys(word for word in found if word not in self.words))
 
+    def never_seen(self, model: str, prompt: str) -> str | None:
+        """What to say of the words that it has never seen; None where there are none."""
+        unknown = ", ".join(self.unknown(prompt))
+        return f"{model} has never seen {unknown}; it knows {', '.join(self.things)}." if unknown else None
+
 
 @dataclass(frozen=True)
 class Belongings:

@@ -51,11 +51,11 @@ def fetch(
 
 def cached(name: str) -> Path | None:
     """The folder of a hub id in the hub's cache, or a folder itself; None where nothing of it is here."""
+    if Path(name).is_dir():
+        return Path(name)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 
-    if Path(name).is_dir():
-        return Path(name)
     try:
         return Path(snapshot_download(name, local_files_only=True))
     except (LocalEntryNotFoundError, HFValidationError):

@@ -131,6 +131,14 @@ def pair(text: str) -> tuple[str, str]:
     return name.strip(), value.strip()
 
 
+def in_utf8(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise UsageError(f"{text!r} is not text in UTF-8; write it anew.") from error
+    return text
+
+
 def listed(value: Any) -> Any:
     """One value stands for a list of one: a manifest's cell, or a keyword."""
     return (value,) if isinstance(value, str) else value
@@ -151,6 +159,7 @@ Interval = Annotated[
 EVERYWHERE = (0.0, 1.0)
 Phrase = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Listed = BeforeValidator(listed)
+Text = Annotated[str, AfterValidator(in_utf8)]
 FILE, TEXT, PROMPT = Shell(metavar="FILE"), Shell(metavar="TEXT"), Shell("-p", "TEXT")
 Fill = Annotated[
     Literal["keep", "blur", "neutral", "smooth", "border"],
@@ -182,8 +191,8 @@ Continuing = Annotated[
 class SamplingJob(Frozen):
     """What decides how a picture is sampled. None means that inlay or the model chooses."""
 
-    prompt: Annotated[str, says("What should be there."), PROMPT]
-    negative_prompt: Annotated[str, says("What should not."), TEXT] = ""
+    prompt: Annotated[Text, says("What should be there."), PROMPT]
+    negative_prompt: Annotated[Text, says("What should not."), TEXT] = ""
     seed: Annotated[int, says("Image k is made from seed + k alone.", ge=0, le=LARGEST_SEED)] = 0
     num_images: Annotated[int, says("How many candidates.", ge=1, le=1000), Shell("-n")] = 1
     steps: Annotated[int, says("Denoising steps.", ge=1)] = 50
@@ -225,7 +234,7 @@ class Pointing(Opening):
     box: Annotated[
         tuple[Box, ...], says("A box around the thing. Repeatable."), Listed, Shell(metavar="X0,Y0,X1,Y1")
     ] = ()
-    select: Annotated[str | None, says("Find the thing by what it is."), TEXT] = None
+    select: Annotated[Text | None, says("Find the thing by what it is."), TEXT] = None
     pick: Annotated[
         str, says("Which of several candidates: best, largest, all, or a number from 1."), BeforeValidator(str), TEXT
     ] = "best"
@@ -269,7 +278,7 @@ class Painting(Frozen):
 
     strength: Annotated[float, says("Above 0, to 1: how much is painted anew.", gt=0, le=1)] = 1.0
     invert: Annotated[bool, says("Start from the photo's DDIM inversion in place of noise.")] = False
-    source_prompt: Annotated[str, says("What the photo shows now, for --invert."), TEXT] = ""
+    source_prompt: Annotated[Text, says("What the photo shows now, for --invert."), TEXT] = ""
     shrink: Annotated[bool, says("Begin with a grown mask, for thin places.")] = False
     background: Annotated[Literal["composite", "decoder"], says("composite, or decoder: also tune the decoder.")] = (
         "composite"
@@ -328,7 +337,7 @@ class RemoveJob(Painting, Pointing, SamplingJob):
     """Take a thing out of a photo and continue what is behind it."""
 
     action: Literal["remove"] = "remove"
-    prompt: Annotated[str, says("What is behind the thing, where its surroundings do not say it."), PROMPT] = ""
+    prompt: Annotated[Text, says("What is behind the thing, where its surroundings do not say it."), PROMPT] = ""
     strength: Continuing = None  # type: ignore[assignment]  # what cannot be set may be more general
     method: Annotated[Methods, Shell(metavar="METHOD", default="removal")] = None
     fill: Fill = "smooth"
@@ -355,7 +364,7 @@ class ExtendJob(Painting, Opening, SamplingJob):
     """Make a photo larger: paint what lies beyond its sides."""
 
     action: Literal["extend"] = "extend"
-    prompt: Annotated[str, says("What the larger picture shows, where the photo does not say it."), PROMPT] = ""
+    prompt: Annotated[Text, says("What the larger picture shows, where the photo does not say it."), PROMPT] = ""
     left: Annotated[Extent, says("How much to add at the left.")] = "0"
     top: Annotated[Extent, says("How much to add at the top.")] = "0"
     right: Annotated[Extent, says("How much to add at the right.")] = "0"

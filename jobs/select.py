@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float
 from ..editing.crop import bounds
 from ..editing.job import POINTERS, Opening, Pointing, RemoveJob, Setup
 from ..errors import UsageError
-from ..photos.mask_files import load_alpha, load_mask
+from ..photos.mask_files import load_alpha, load_mask, require_some
 from ..photos.photo import Photo
 from ..segmentation import Masks, masks, pick, segment
 from ..segmentation.pointing import Pick, prompts_for
@@ -102,8 +102,9 @@ def read(file: str, photo: Photo, job: Pointing) -> Mask:
     channel: Literal["alpha", "grey"] = "alpha" if job.mask_read == "alpha" else "grey"
     if job.mask_read != "opacity":
         return load_mask(file, (height, width), channel=channel, fit=job.mask_fit)
-    load_mask(file, (height, width), fit=job.mask_fit)  # refuses an empty mask
-    return load_alpha(file, (height, width), fit=job.mask_fit)
+    alpha = load_alpha(file, (height, width), fit=job.mask_fit)
+    require_some(alpha, file)
+    return alpha
 
 
 def refined(mask: Mask, job: Pointing | RemoveJob) -> Mask:

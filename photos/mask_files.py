@@ -9,7 +9,7 @@ from jaxtyping import Bool, Float, Int, Shaped
 
 from ..errors import PhotoError, UsageError
 from . import MAX_PIXELS
-from .colour import colour_of
+from .colour import colour_of, eight_bit
 from .overlay import colours
 from .photo import Photo
 from .raster import Raster
@@ -18,6 +18,9 @@ from .save import check_output, write_file
 
 FORMATS = {".png": "PNG", ".tif": "TIFF", ".tiff": "TIFF", ".json": "COCO run lengths"}
 """What a mask is saved as: formats that keep its outline exactly."""
+
+_TINGE = 48
+"""Grey levels by which a JPEG's channels may differ in what was drawn grey."""
 
 Rle = dict[str, Any]
 """COCO run lengths: {"size": [height, width], "counts": text}."""
@@ -91,15 +94,33 @@ def load_mask(
     path: str | Path, size: tuple[int, int] | None = None, *, channel: Channel = "grey", fit: Fit = "exact"
 ) -> Bool[np.ndarray, "H W"]:
     """Reads a mask: True where `load_alpha` is at least half. Raises as that does, and UsageError for a mask without a
-    single pixel."""
+    single pixel and for one of several greys, which may be the numbers of a label map."""
     alpha = load_alpha(path, size, channel=channel, fit=fit)
-    mask = alpha >= 0.5
-    if not mask.any():
+    require_some(alpha, path, channel)
+    if channel == "grey" and (greys := flat_greys(alpha)) > 2:
+        raise UsageError(
+            f"The mask {path} has {greys} greys, as a label map has: save the one place that you mean in white on "
+            "black, or say --mask-read opacity where grey is to change less."
+        )
+    return alpha >= 0.5
+
+
+def require_some(alpha: Float[np.ndarray, "H W"], path: str | Path, channel: Channel = "grey") -> None:
+    """Refuse, with a UsageError, a mask that is nowhere at least half white."""
+    if not (alpha >= 0.5).any():
         bright = "opaque" if channel == "alpha" else "white"
         raise UsageError(
             f"The mask {path} is empty: nothing in it is at least half {bright}, the most is {alpha.max():.0%}."
         )
-    return mask
+
+
+def flat_greys(alpha: Float[np.ndarray, "H W"]) -> int:
+    """How many greys stand side by side in areas: two in a mask, however soft its edges or noisy its JPEG."""
+    import cv2
+
+    around = np.ones((3, 3), np.uint8)
+    flat = np.unique(alpha[cv2.erode(alpha, around) == cv2.dilate(alpha, around)])
+    return 1 + int((np.diff(flat) > 0.03).sum()) if flat.size else 0
 
 
 def load_alpha(
@@ -156,16 +177,15 @@ def _levels(raster: Raster, path: Path, channel: Channel) -> Float[np.ndarray, "
             raise UsageError(f"{path} has no alpha channel to take the mask from.")
         return raster.alpha / np.float32(255)
     if raster.palette is not None:
-        used = raster.palette[np.unique(raster.samples), :3]
-        if len(used) > 2 and (used != used[:, :1]).any():
-            raise UsageError(
-                f"{path} is a label map: its {len(used)} colours are numbers, not more or less of a mask; save the one "
-                "place that you mean in white on black."
-            )
         samples: Shaped[np.ndarray, "H W ..."] = raster.palette[:, :3][raster.samples]
     else:
         samples = colour_of(raster.samples, raster.mode) if raster.mode != "CMYK" else raster.shown()
     if samples.ndim == 3:
+        if np.ptp(eight_bit(samples), axis=-1).max() > _TINGE:
+            raise UsageError(
+                f"{path} is in colour, as a label map or a photo is, and says no more or less of a mask; save the one "
+                "place that you mean in white on black."
+            )
         samples = np.rint(samples @ np.array([0.299, 0.587, 0.114], np.float32))  # ITU-R BT.601, as Pillow's grey
         return np.clip(samples / (65535 if raster.samples.dtype == np.uint16 else 255), 0, 1).astype(np.float32)
     most = {"bool": 1, "uint8": 255, "uint16": 65535}[str(samples.dtype)]

@@ -44,6 +44,8 @@ def load(backend: str = "auto", offline: bool = False, device: str = "auto") -> 
     if not path.exists():
         names = ", ".join(["auto", "grabcut", *ALIASES, *known])
         raise ModelError(f"There is no segmentation backend or file {backend!r}; known are {names}.")
+    if not (path.is_file() or path.is_dir()):
+        raise ModelError(f"{path} is a pipe or a device; name a file or a folder of weights.")
     return _opened(path, _state(path), backend, device)
 
 

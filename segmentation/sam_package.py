@@ -60,7 +60,6 @@ def load_checkpoint(path: Path, name: str, device: str = "cpu") -> PackageSam:
     The file is read with `weights_only`: a pickle with code in it is refused. Raises ModelError for that, and for a
     checkpoint of another kind.
     """
-    import struct
     from pickle import UnpicklingError
 
     import torch
@@ -69,7 +68,7 @@ def load_checkpoint(path: Path, name: str, device: str = "cpu") -> PackageSam:
         weights: Any = torch.load(path, map_location="cpu", weights_only=True)
     except UnpicklingError as error:
         raise ModelError(f"{path} is refused: it is no plain checkpoint, and unpickling it could run code.") from error
-    except (OSError, EOFError, RuntimeError, ValueError, struct.error) as error:
+    except Exception as error:  # the unpickler meets other files with every kind of exception
         raise ModelError(f"{path} cannot be read as a checkpoint: {error}.") from error
     try:
         model = build(weights)

@@ -214,6 +214,9 @@ def test_prompts(edit: Any, inlay_command: Any) -> None:
         ("--method=zest:fraction", "no value"),
         ("--segmenter=magic", "grabcut"),
         ("--words=", "words"),
+        ("--prompt=\udcff", "UTF-8"),
+        ("--negative-prompt=a \udcff", "UTF-8"),
+        ("--source-prompt=\udcff", "UTF-8"),
     ],
 )
 def test_settings_that_cannot_be(edit: Any, option: str, said: str) -> None:
@@ -315,6 +318,13 @@ def test_memory_that_runs_out(edit: Any, monkeypatch: pytest.MonkeyPatch) -> Non
     assert json.loads(ran.out.splitlines()[0])["settings"]["facts"]["fallbacks"] == ["batches of 1"]
     most = 0
     refused(edit("photo.png", *BOX), 5, "Memory ran out")
+
+
+@pytest.mark.parametrize("content", [b"root:x:0:0:root\n", b"", b"PK\3\4", b"q\0", b"\x80\2}q\1."])
+def test_a_segmenter_that_is_no_checkpoint(edit: Any, content: bytes) -> None:
+    Path("weights.pth").write_bytes(content)
+    refused(edit("photo.png", *BOX, "--segmenter", "weights.pth"), 4, "weights.pth")
+    refused(edit("photo.png", *BOX, "--segmenter", "/dev/null"), 4, "/dev/null is a pipe or a device")
 
 
 def test_results_without_settings(inlay_command: Any) -> None:

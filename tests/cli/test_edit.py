@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -217,3 +219,41 @@ def test_the_machine_is_described(inlay_command: Any) -> None:
     assert "torch" in json.loads(inlay_command("doctor", "--json").out)["packages"]
     assert inlay_command("models", "verify", "no-such-model").code == 4
     assert inlay_command("models", "download", "owner/name", "--offline").code == 4
+
+
+def test_a_quality_is_kept_and_stored(edit: Any, inlay_command: Any, tmp_path: Path) -> None:
+    common = ("--box", BOX, "-p", "a cat", "-o")
+    sizes = {}
+    for quality in (20, 95):
+        out = tmp_path / f"{quality}.jpg"
+        record = json.loads(edit(*common, out, "--quality", quality, "--json").out)
+        assert record["settings"]["job"]["quality"] == quality
+        sizes[quality] = out.stat().st_size
+    assert sizes[20] < sizes[95]
+    again = ("edit", "--from", tmp_path / "20.jpg", "-o")
+    assert inlay_command(*again, tmp_path / "again.jpg").code == 0
+    assert (tmp_path / "again.jpg").stat().st_size == pytest.approx(sizes[20], rel=0.1)
+    assert inlay_command(*again, tmp_path / "whole.png").code == 0
+    assert inlay_command(*again, tmp_path / "no.png", "--quality", 20).code == 2
+
+
+def test_a_photo_comes_and_goes_by_standard_streams(
+    edit: Any, inlay_command: Any, model_folder: Any, photo: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = ("--box", BOX, "-p", "a cat", "-m", model_folder("sd1"), "--steps", 2)
+    assert edit("--box", BOX, "-p", "a cat", "-o", tmp_path / "named.png").code == 0
+    for command, out in (("edit", "-"), ("mask", tmp_path / "mask.png"), ("edit", tmp_path / "empty.png")):
+        piped = b"" if "empty" in str(out) else photo.read_bytes()
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(piped)))
+        sent = io.BytesIO()
+        stdout = io.TextIOWrapper(sent, write_through=True)
+        with monkeypatch.context() as patched:
+            if out == "-":
+                patched.setattr(sys, "stdout", stdout)
+            ran = inlay_command(command, "-", *(settings if command == "edit" else settings[:2]), "-o", out)
+        if "empty" in str(out):
+            assert (ran.code, ran.err) == (1, "inlay: standard input is empty: it has no bytes\n")
+            continue
+        assert ran.code == 0, ran.err
+        if out == "-":
+            assert (pixels(sent) == pixels(tmp_path / "named.png")).all()  # type: ignore[arg-type]  # Pillow reads both

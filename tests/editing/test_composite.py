@@ -139,7 +139,7 @@ def test_colours_are_matched_to_the_ring() -> None:
 
 def test_wrong_arguments_are_named() -> None:
     photo, mask = scene(6, 8, 0), np.ones((6, 8), bool)
-    with pytest.raises(UsageError, match="one size"):
+    with pytest.raises(UsageError, match="photo is 8 x 6 pixels, the patch 6 x 8 and the mask 8 x 6"):
         composite(photo, scene(8, 6, 0), mask)
     with pytest.raises(UsageError, match="feather"):
         composite(photo, photo, mask, feather=-1)

@@ -19,8 +19,10 @@ ELSEWHERE = {
     *("action", "prompt", "model", "method", "words", "layout", "colour"),
     *("photo", "point", "box", "select", "pick", "mask", "frame", "segmenter"),
     *("mask_read", "mask_fit", "mask_fill_holes", "mask_grow", "mask_invert", "mask_soften"),
+    "quality",
 }
-"""Fields that the editor itself or an argument of its own says: where the mask comes from is not its business."""
+"""Fields that the editor itself or an argument of its own says: where the mask comes from, and how a result is written,
+is not its business."""
 
 
 @pytest.mark.parametrize(("settings", "job"), [(EditSettings, EditJob), (GenerateSettings, GenerateJob)])

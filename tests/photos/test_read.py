@@ -122,14 +122,31 @@ def test_avif_is_opened(tmp_path: Path) -> None:
 def test_a_label_map_is_no_mask(tmp_path: Path) -> None:
     from inlay.photos.mask_files import save_labels
 
-    labels = np.arange(5).repeat(8).reshape(5, 8)
+    labels = np.arange(5).repeat(8)[None].repeat(20, axis=0)
     save_labels(labels, tmp_path / "map.png")
-    with pytest.raises(UsageError, match="label map: its 5 colours"):
-        load_mask(tmp_path / "map.png")
+    Image.open(tmp_path / "map.png").convert("RGB").save(tmp_path / "rgb.png")
+    for name in ("map.png", "rgb.png"):
+        with pytest.raises(UsageError, match="in colour, as a label map"):
+            load_mask(tmp_path / name)
     np.testing.assert_array_equal(load_labels(tmp_path / "map.png"), labels)
-    greys = Image.fromarray((labels * 60).astype(np.uint8)).convert("P")
-    greys.save(tmp_path / "grey.png")
-    np.testing.assert_array_equal(load_mask(tmp_path / "grey.png"), labels >= 3)
+    greys = Image.fromarray((labels * 60).astype(np.uint8))
+    for mode in ("L", "P", "RGB"):
+        greys.convert(mode).save(tmp_path / "grey.png")
+        with pytest.raises(UsageError, match=r"has 5 greys, as a label map has.*--mask-read opacity"):
+            load_mask(tmp_path / "grey.png")
+        np.testing.assert_allclose(load_alpha(tmp_path / "grey.png"), labels * 60 / 255, atol=1e-6)
     Image.fromarray(labels.astype(np.uint8)).save(tmp_path / "dark.png")
     with pytest.raises(UsageError, match="the most is 2%"):
         load_mask(tmp_path / "dark.png")
+
+
+def test_soft_edges_and_a_jpegs_noise_are_no_label_map(tmp_path: Path) -> None:
+    from PIL import ImageDraw, ImageFilter
+
+    disc = Image.new("L", (200, 160))
+    ImageDraw.Draw(disc).ellipse((40, 30, 150, 130), 255)
+    masks = {"blurred.png": disc.filter(ImageFilter.GaussianBlur(12)), "small.png": disc.resize((67, 53))}
+    masks |= {"dim.png": disc.point(lambda level: level * 200 // 255), "noisy.jpg": disc.convert("RGB")}
+    for name, mask in masks.items():
+        mask.save(tmp_path / name, quality=40)
+        np.testing.assert_array_equal(load_mask(tmp_path / name), load_alpha(tmp_path / name) >= 0.5)

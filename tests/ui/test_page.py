@@ -568,6 +568,74 @@ def test_a_finger_points_and_two_fingers_zoom(look: Any, disc: Served) -> None:
     assert page.asked[-1]["points"] == [[80, 60, 1]]
 
 
+def test_a_removal_needs_no_words(edited: Any, look: Any, inlay_command: Any, tmp_path: Path) -> None:
+    page, served = edited
+    page.mode("Remove")  # the mask is still there
+    assert page.covers(80, 60)
+    grow = page.tab.get_by_role("slider", name="Grow", exact=True)
+    assert grow.get_attribute("aria-valuetext") == "automatic"
+    page.fill(steps="2", seed="7")
+    page.button("Remove").click()
+    page.tab.wait_for_function("document.querySelectorAll('#history li').length === 2")
+    page.result()
+    with page.tab.expect_download() as download:
+        page.button("Download").click()
+    download.value.save_as(tmp_path / "got.png")
+    page.button("Copy as…").click()
+    page.tab.wait_for_selector("#recipe-box[open]")
+    again = shlex.split(page.tab.get_by_label("As a command").input_value())
+    assert again[:2] == ["inlay", "remove"]
+    assert "--prompt" not in again
+    made = inlay_command(*again[1:-1], tmp_path / "again.png")
+    assert made.code == 0, made.err
+    assert (tmp_path / "again.png").read_bytes() == (tmp_path / "got.png").read_bytes()
+    row = json.loads(page.tab.get_by_label("As a row").input_value())
+    assert (row["action"], row["seed"]) == ("remove", 7)
+    fresh = look(served)
+    fresh.items("History").first.click()
+    fresh.result()
+    assert fresh.tab.get_by_role("radio", name="Remove", exact=True).is_checked()
+    assert fresh.tab.get_by_role("spinbutton", name="Seed").filter(visible=True).input_value() == "7"
+    fresh.tab.keyboard.press("Backspace")
+    assert fresh.covers(80, 60)
+
+
+def test_a_photo_is_extended_by_dragging_its_frame(
+    look: Any, serve: Serve, photos: dict[str, Path], inlay_command: Any, tmp_path: Path
+) -> None:
+    served = serve(photos["disc"], tmp_path / "history")
+    page = look(served)
+    page.mode("Extend")
+    page.button("Extend").click()
+    page.tab.wait_for_selector("#said .wrong")
+    assert "Nothing is added" in page.tab.get_by_role("alert").inner_text()
+    page.drag((160, 60), (180, 60), (200, 60))
+    page.fill(left="25%", steps="2")
+    assert page.tab.get_by_label("Right", exact=True).input_value() == "40"
+    page.button("Extend").click()
+    page.result()
+    assert page.size() == [240, 120]
+    with page.tab.expect_download() as download:
+        page.button("Download").click()
+    download.value.save_as(tmp_path / "got.png")
+    got, before = Photo.open(tmp_path / "got.png").pixels, Photo.open(photos["disc"]).pixels
+    np.testing.assert_array_equal(got[:, 80:160], before[:, 40:120])
+    page.tab.get_by_role("slider", name="Compare").fill("100")  # the photo stands where it stood
+    assert np.abs(np.subtract(colour_at(page, *page.place(120, 60)), (240, 200, 60))).max() < 4
+    page.button("Copy as…").click()
+    page.tab.wait_for_selector("#recipe-box[open]")
+    again = shlex.split(page.tab.get_by_label("As a command").input_value())
+    assert again[:2] == ["inlay", "extend"]
+    made = inlay_command(*again[1:-1], tmp_path / "again.png")
+    assert made.code == 0, made.err
+    assert (tmp_path / "again.png").read_bytes() == (tmp_path / "got.png").read_bytes()
+    fresh = look(served)
+    fresh.items("History").first.click()
+    fresh.result()
+    assert fresh.tab.get_by_label("Left", exact=True).input_value() == "25%"
+    assert fresh.tab.get_by_label("Right", exact=True).input_value() == "40"
+
+
 def test_a_finger_drags_a_corner_of_the_frame(look: Any, disc: Served) -> None:
     page = look(disc, has_touch=True)
     page.mode("Extend")

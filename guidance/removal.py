@@ -10,6 +10,7 @@ the thing and its shadow under the mask: strength .8, 50 steps, and a calm filli
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 
 import torch
 from jaxtyping import Bool, Float
@@ -47,7 +48,7 @@ class Removal(Guidance, name="removal"):
     prompt. Classifier-free guidance's scale and the negative prompt are not used.
 
     Args:
-        scale: s of eps = eps_plain + s (eps_edited - eps_plain), >= 0; 0 is off.
+        scale: s of eps = eps_plain + s (eps_edited - eps_plain), >= 0; 0 is off. None takes the model's advice, else 9.
         suppression: factor of the scores of queries inside the mask in the first steps, 0 to 1; 1 suppresses nothing.
         suppressed: for how many steps, as a share of the whole schedule's; the authors' 10 of 50, at any strength.
         fraction: share of the steps that are edited, from the first.
@@ -55,11 +56,13 @@ class Removal(Guidance, name="removal"):
             the authors' layers 10 to 15 of Stable Diffusion 1 and 2, and 34 to 69 of SDXL.
     """
 
-    scale: float = number(9.0, 0)
+    scale: float | None = number(None, 0)
     suppression: float = share(0.3)
     suppressed: float = share(0.2)
     fraction: float = share(1.0)
     layers: Layers | None = None
+
+    paper = MappingProxyType({"scale": 9.0})
 
     def hooks(self, run: Run) -> Hooks[Removal] | None:
         return Erasing(self, run) if self.scale and run.guides(self.fraction) else None
@@ -93,6 +96,7 @@ class Erasing(Hooks[Removal]):
     def predict(self, latents: Tensor, step: Step, denoiser: Denoiser, request: Request) -> Prediction:
         """Classifier-free guidance between two rows of one prompt, of which the conditional one is edited."""
         if any(self.active(step)):
+            assert self.method.scale is not None
             denoiser = replace(denoiser, negative=denoiser.positive, scale=self.method.scale, interval=(0.0, 1.0))
         return denoiser.predict(latents, step, request)
 

@@ -127,6 +127,13 @@ class Serving(Frozen):
         str, says("The model to begin with: as for edit, or any name that --model takes there."), Shell("-m", "MODEL")
     ] = "toybox"
     segmenter: Annotated[str, says("Who makes masks: auto, grabcut, sam, or weights.")] = "auto"
+    adapter: Annotated[
+        tuple[str, ...],
+        says(
+            "A LoRA, embedding, autoencoder or control that the page may use, beside those on this machine. Repeatable."
+        ),
+        Shell(metavar="FILE_OR_ID"),
+    ] = ()
     folder: Annotated[
         Path | None,
         says("Where photos, masks and results are kept."),
@@ -391,7 +398,10 @@ def list_models(as_json: Json = False) -> None:
 
 @models.command("download")
 def download_model(
-    name: Annotated[str, typer.Argument(help="sam, another name of `inlay models list`, or a hub id like owner/name.")],
+    name: Annotated[
+        str,
+        typer.Argument(help="sam, another name of `inlay models list`, or a hub id: owner/name, owner/name/file."),
+    ],
     offline: Offline = False,
     quiet: Quiet = False,
     debug: Debug = False,

@@ -106,21 +106,31 @@ class Opening:
         return bool(self.scores or self.probabilities or layer.name in self.layers)
 
 
-class Processor:
-    """Attention of the transformer blocks of Stable Diffusion's UNets, with an optional `opening`."""
+class Processor(torch.nn.Module):
+    """Attention of the transformer blocks of Stable Diffusion's UNets, with an optional `opening`.
 
-    def __init__(self, layer: Layer) -> None:
-        self.layer = layer
+    `shown` is diffusers' processor of an IP-Adapter, whose keys and values of a picture are attended to beside the
+    text's. What a picture adds leaves the text's scores and probabilities, which an opening edits and captures, alone.
+    """
+
+    def __init__(self, layer: Layer, shown: Any = None) -> None:
+        super().__init__()
+        self.layer, self.shown = layer, shown
 
     def __call__(
         self,
         attn: Any,
         hidden_states: Float[Tensor, "b p c"],
-        encoder_hidden_states: Float[Tensor, "b tokens d"] | None = None,
+        encoder_hidden_states: Float[Tensor, "b tokens d"] | tuple[Tensor, list[Tensor]] | None = None,
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
         opening: Opening | None = None,
+        place: Float[Tensor, "b 1 h w"] | None = None,
     ) -> Float[Tensor, "b p c"]:
+        """`place` is how much the picture beside the text counts in each cell of the latents; without it, nowhere."""
+        picture = None
+        if isinstance(encoder_hidden_states, tuple):
+            encoder_hidden_states, (picture,) = encoder_hidden_states
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         query, key, value = (
             states.unflatten(-1, (attn.heads, -1)).transpose(1, 2)
@@ -146,8 +156,22 @@ class Processor:
                     if rows.stop > rows.start
                 ]
             )
+        if picture is not None and place is not None:
+            mixed = mixed + self._seen(query, picture, place)
         out = attn.to_out[1](attn.to_out[0](mixed.transpose(1, 2).flatten(2)))
         return out / attn.rescale_output_factor
+
+    def _seen(
+        self, query: Float[Tensor, "b heads p d"], picture: Float[Tensor, "b images tokens c"], place: Tensor
+    ) -> Float[Tensor, "b heads p d"]:
+        """What a picture adds (Ye et al. 2023, "IP-Adapter", equation 5)."""
+        key, value = (
+            layer[0](picture.flatten(1, 2)).unflatten(-1, (query.shape[1], -1)).transpose(1, 2)
+            for layer in (self.shown.to_k_ip, self.shown.to_v_ip)
+        )
+        grid = self.layer.grid((place.shape[-2], place.shape[-1]))
+        share = F.interpolate(place, grid, mode="area").flatten(2)[..., None].to(query)
+        return share.repeat(len(query) // len(share), 1, 1, 1) * F.scaled_dot_product_attention(query, key, value)
 
     @staticmethod
     def _bias(attn: Any, mask: Tensor | None, tokens: int, batch: int) -> Tensor | None:
@@ -228,5 +252,7 @@ def install(unet: Any) -> tuple[Layer, ...]:
         Layer(name, order, depth, module.heads, cross=name.endswith("attn2"))
         for order, (_, name, (module, depth)) in enumerate(running)
     )
-    unet.set_attn_processor({f"{layer.name}.processor": Processor(layer) for layer in layers})
+    stock = {name.removesuffix(".processor"): one for name, one in unet.attn_processors.items()}
+    shown = {name: one for name, one in stock.items() if hasattr(one, "to_k_ip")}
+    unet.set_attn_processor({f"{layer.name}.processor": Processor(layer, shown.get(layer.name)) for layer in layers})
     return layers

@@ -12,6 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from .attention import Edit, Layer, Maps, Opening, SelfEdit, Stop
+from .control import Residuals
 from .numeric import NumericError as NumericError
 from .schedule import Schedule, Step
 from .text import Embedding
@@ -77,12 +78,14 @@ class Seam:
     """What joins at the UNet's input beside latents and text.
 
     `channels` (b, c', h, w) are appended to the latents (9-channel inpainting models); `residuals(source, timestep,
-    states)` returns further keyword arguments of the UNet (ControlNet's and T2I-Adapter's residuals) for its own input,
-    which holds negative and positive prompts one after the other where both are predicted at once.
+    states, added)` returns further keyword arguments of the UNet (ControlNet's and T2I-Adapter's residuals) for its own
+    input, which holds negative and positive prompts one after the other where both are predicted at once; `added` is
+    what SDXL is told beside the text. `place` (b, 1, h, w) is how much the picture of the embeddings counts where.
     """
 
     channels: Float[Tensor, "b c h w"] | None = None
-    residuals: Callable[[Tensor, Tensor, Tensor], dict[str, Any]] | None = None
+    residuals: Residuals | None = None
+    place: Float[Tensor, "b 1 h w"] | None = None
 
 
 @dataclass(frozen=True)
@@ -116,16 +119,18 @@ class Denoiser:
             channels = self.seam.channels.to(latents)
             source = torch.cat([latents, channels.repeat(len(latents) // len(channels), 1, 1, 1)], dim=1)
         source, states = source.to(model.dtype), embedding.states.to(model.device, model.dtype)
-        extra: dict[str, Any] = {}
+        added: dict[str, Any] = {}
         if embedding.pooled is not None:
-            extra["added_cond_kwargs"] = {
-                "text_embeds": embedding.pooled.to(model.device, model.dtype),
-                "time_ids": model.size_condition(latents.shape[-2:], len(latents)),
-            }
-        if self.seam.residuals is not None:
-            extra |= self.seam.residuals(source, times, states)
-        if opening is not None:
-            extra["cross_attention_kwargs"] = {"opening": opening}
+            added["text_embeds"] = embedding.pooled.to(model.device, model.dtype)
+            added["time_ids"] = model.size_condition(latents.shape[-2:], len(latents))
+        extra = {} if self.seam.residuals is None else self.seam.residuals(source, times, states, added)
+        if embedding.picture is not None:
+            added["image_embeds"] = [embedding.picture.to(model.device, model.dtype)]
+        told = {"opening": opening, "place": self.seam.place}
+        if told := {name: value for name, value in told.items() if value is not None}:
+            extra["cross_attention_kwargs"] = told
+        if added:
+            extra["added_cond_kwargs"] = added
         eager = model.compiled and opening is not None
         with torch.compiler.set_stance("force_eager") if eager else nullcontext():
             return model.unet(source, times, states, return_dict=False, **extra)[0].to(latents.dtype)

@@ -13,13 +13,17 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import ModelError
+from ..weights.adapters import Adapters
 from ..weights.device import pick_device, pick_dtype
 from ..weights.diffusion import Belongings, belongings, fingerprint, locate
 from ..weights.parts import weight_bytes
+from .adapters import dress, located
 from .attention import Layer, install
 from .compiled import compile_blocks
+from .control import load_controls
 from .loading import SUPPORTED, load_file, load_folder
 from .numeric import finite
+from .reference import Eye
 from .text import Prompts
 
 
@@ -39,6 +43,14 @@ class Model:
     """What an `inlay.json` beside its weights names: advised parameters, vocabulary, guide."""
     compiled: bool = False
     """Whether forwards that no method opens run compiled."""
+    adapters: Adapters = field(default_factory=Adapters)
+    """What was loaded onto it."""
+    marks: dict[str, str] = field(default_factory=dict)
+    """The fingerprints of its adapters, by name."""
+    controls: tuple[Any, ...] = ()
+    """ControlNets and T2I-Adapters, in the order of `adapters.control`."""
+    eye: Eye | None = None
+    """What looks at the picture of an IP-Adapter."""
 
     @classmethod
     def from_pretrained(
@@ -51,6 +63,7 @@ class Model:
         offline: bool = False,
         allow_pickle: bool = False,
         compile: bool = False,
+        adapters: Adapters = Adapters(),
     ) -> Model:
         """Load `toybox` or `toybox-256`, a folder in diffusers layout, a .safetensors file, or a hub id.
 
@@ -62,42 +75,56 @@ class Model:
             offline: use what is on this machine; never ask the hub.
             compile: see `compile_blocks`.
             allow_pickle: also read a folder's .bin weights where it has no others; tensors only, nothing is run.
+            adapters: what is loaded onto the model; it has to fit it in whole.
 
         Raises:
             ModelError: weights missing, unexpected, corrupt, pickled, or of no SD 1.x, SD 2.x or SDXL model.
-            UsageError: a device or dtype that is not there, or nothing to compile with.
+            UsageError: a device or dtype that is not there, nothing to compile with, or a control that inlay knows no
+                weights of.
         """
         place, name = pick_device(device), str(name_or_path)
         kind = pick_dtype(dtype, place)
         path = locate(name, offline, allow_pickle, half=kind == torch.float16)
         kind = pick_dtype(dtype, place, weight_bytes(path, allow_pickle))
+        found = located(adapters, name, path, offline, allow_pickle, half=kind == torch.float16)
         parts = load_file(path, kind, config, offline) if path.is_file() else load_folder(path, kind, allow_pickle)
+        dress(parts, found, name, path, kind, config, allow_pickle)
         model = cls.assemble(name, parts, fingerprint(path), place)
         if compile:
             compile_blocks(model.unet)
-        return replace(model, belongings=belongings(name), compiled=compile)
+        return replace(
+            model,
+            belongings=belongings(name),
+            compiled=compile,
+            adapters=adapters,
+            marks=found.marks,
+            controls=load_controls([folder for _, folder in found.control], kind, place, allow_pickle),
+        )
 
     @classmethod
     def assemble(cls, name: str, parts: dict[str, Any], mark: str = "", device: torch.device | None = None) -> Model:
-        """A model from loaded components: `unet`, `vae`, `tokenizers`, `encoders`, `scheduler_config`, `zero_empty`.
+        """A model from loaded components: `unet`, `vae`, `tokenizers`, `encoders`, `scheduler_config`, `zero_empty`,
+        and with an IP-Adapter in the UNet the `eye` that goes with it.
 
         Raises:
             ModelError: the UNet needs conditions that inlay does not give.
         """
         unet, vae, encoders = parts["unet"], parts["vae"], parts["encoders"]
         kind = getattr(unet.config, "addition_embed_type", None)
+        eye: Eye | None = parts.get("eye")
         other = [
-            unet.config.get(option) for option in ("class_embed_type", "time_cond_proj_dim", "encoder_hid_dim_type")
+            unet.config.get(option)
+            for option in ("class_embed_type", "time_cond_proj_dim", *(() if eye else ("encoder_hid_dim_type",)))
         ]
         if kind not in (None, "text_time") or any(option is not None for option in other):
             raise ModelError(f"The UNet of {name} needs more than text; {SUPPORTED}.")
-        for module in (unet, vae, *encoders):
+        for module in (unet, vae, *encoders, *([eye.encoder] if eye else [])):
             module.requires_grad_(False).eval().to(device or torch.device("cpu"))
         for module in (unet, vae):
             if module.dtype in (torch.float16, torch.bfloat16):  # convolutions in half precision want it so
                 module.to(memory_format=torch.channels_last)
         prompts = Prompts(parts["tokenizers"], encoders, parts.get("zero_empty", False))
-        return cls(name, unet, vae, prompts, dict(parts["scheduler_config"]), install(unet), mark)
+        return cls(name, unet, vae, prompts, dict(parts["scheduler_config"]), install(unet), mark, eye=eye)
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -193,10 +220,15 @@ class Model:
         finally:
             move(vae, dtype=torch.float16)
 
+    @property
+    def beside(self) -> tuple[Any, ...]:
+        """The networks that run before the loop or after it: autoencoder, text encoders, image encoder."""
+        return (self.vae, *self.prompts.encoders, *([self.eye.encoder] if self.eye else []))
+
     @contextmanager
     def kept(self) -> Iterator[None]:
         """Put back afterwards what saving memory or precision changes inside the block: `to`, `spare`, `offload`."""
-        modules = (self.unet, self.vae, *self.prompts.encoders)
+        modules = (self.unet, *self.controls, *self.beside)
         places = [(module.device, module.dtype) for module in modules]
         tiled, recomputed = self.vae.use_tiling, self.unet.is_gradient_checkpointing
         tiles = self.vae.tile_sample_min_size, self.vae.tile_latent_min_size
@@ -213,7 +245,7 @@ class Model:
 
     def to(self, device: torch.device | None = None, dtype: torch.dtype | None = None) -> Model:
         """Move the weights, in place."""
-        for module in (self.unet, self.vae, *self.prompts.encoders):
+        for module in (self.unet, *self.controls, *self.beside):
             move(module, device, dtype)
         return self
 
@@ -224,7 +256,7 @@ class Model:
 
     def offload(self) -> None:
         """Keep only the UNet on its device; text encoders and autoencoder run on the CPU, in fp32."""
-        for module in (self.vae, *self.prompts.encoders):
+        for module in self.beside:
             move(module, torch.device("cpu"), torch.float32)
 
 

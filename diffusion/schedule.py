@@ -46,12 +46,18 @@ DISCARDING = ("pndm", "heun", "kdpm2", "kdpm2-a", "unipc", "dpm++2s", "dpm++sing
 SIGMA_SCALED = {"euler", "euler-a", "lms"}
 
 
+TRAILING = ":trailing"
+"""Behind a sampler's name: timesteps counted back from the last, as models for few steps need them (Lin et al. 2024,
+"Common Diffusion Noise Schedules and Sample Steps are Flawed", section 3.3)."""
+
+
 def check_scheduler(name: str) -> None:
-    """Refuse what is none of `SCHEDULERS`; imports nothing.
+    """Refuse what is none of `SCHEDULERS`, with or without `TRAILING`; imports nothing.
 
     Raises:
         UsageError: an unknown name, or a sampler that discards changes made between steps.
     """
+    name = name.removesuffix(TRAILING)
     if name in DISCARDING:
         raise UsageError(
             f"The scheduler {name} discards what is changed between steps, so nothing could be blended or guided; "
@@ -64,7 +70,7 @@ def check_scheduler(name: str) -> None:
 def scheduler_class(name: str) -> Any:
     """The diffusers class behind one of `SCHEDULERS`. Raises UsageError as `check_scheduler`."""
     check_scheduler(name)
-    return getattr(importlib.import_module("diffusers"), SCHEDULERS[name])
+    return getattr(importlib.import_module("diffusers"), SCHEDULERS[name.removesuffix(TRAILING)])
 
 
 class Schedule:
@@ -75,6 +81,8 @@ class Schedule:
 
     def __init__(self, name: str, config: dict[str, Any], count: int, first: int = 0) -> None:
         cls = scheduler_class(name)
+        if name.endswith(TRAILING):
+            config, name = {**config, "timestep_spacing": "trailing"}, name.removesuffix(TRAILING)
         self.name = name
         if count < 1:
             raise UsageError(f"The scheduler {name} cannot run {count} steps; give at least 1.")

@@ -27,6 +27,8 @@ class Embedding:
     states: Float[Tensor, "b tokens d"]
     pooled: Float[Tensor, "b p"] | None = None
     """SDXL's pooled embedding."""
+    picture: Float[Tensor, "b 1 ..."] | None = None
+    """What an IP-Adapter is shown beside the text."""
 
     def __len__(self) -> int:
         return len(self.states)
@@ -34,10 +36,16 @@ class Embedding:
     @staticmethod
     def cat(parts: Sequence[Embedding]) -> Embedding:
         pooled = [part.pooled for part in parts if part.pooled is not None]
-        return Embedding(torch.cat([part.states for part in parts]), torch.cat(pooled) if pooled else None)
+        pictures = [part.picture for part in parts if part.picture is not None]
+        return Embedding(
+            torch.cat([part.states for part in parts]),
+            torch.cat(pooled) if pooled else None,
+            torch.cat(pictures) if pictures else None,
+        )
 
     def to(self, device: torch.device) -> Embedding:
-        return Embedding(self.states.to(device), None if self.pooled is None else self.pooled.to(device))
+        moved = [None if part is None else part.to(device) for part in (self.pooled, self.picture)]
+        return Embedding(self.states.to(device), *moved)
 
     def repeat(self, count: int) -> Embedding:
         """One prompt for `count` samples."""
@@ -78,13 +86,15 @@ class Prompts:
     def _padded(tokenizer: Any, prompt: str) -> list[int]:
         """Token ids between begin and end marks, cut and padded to the model's length."""
         length = tokenizer.model_max_length
+        prompt = spelt(prompt, tokenizer)
         pieces = tokenizer.encode(prompt, add_special_tokens=False, verbose=False)[: length - 2]
         ids = [tokenizer.bos_token_id, *pieces, tokenizer.eos_token_id]
         return ids + [tokenizer.pad_token_id] * (length - len(ids))
 
     def pieces(self, text: str) -> list[int]:
         """Token ids of a text, without begin, end and padding, uncut."""
-        return list(self.tokenizers[0].encode(text, add_special_tokens=False, verbose=False))
+        tokenizer = self.tokenizers[0]
+        return list(tokenizer.encode(spelt(text, tokenizer), add_special_tokens=False, verbose=False))
 
     def lost(self, prompt: str) -> str:
         """The words at the prompt's end that the model does not read ('' if it reads all)."""
@@ -101,11 +111,12 @@ class Prompts:
         text, target = self.pieces(prompt), self.pieces(phrase)
         if not target:
             raise UsageError(f"The words {phrase!r} are empty; name a phrase of the prompt {prompt!r}.")
-        names = self.tokenizers[0].convert_ids_to_tokens(text)
+        names, learned = self.tokenizers[0].convert_ids_to_tokens(text), self.tokenizers[0].added_tokens_encoder
         starts = [
             start
             for start in range(len(text) - len(target) + 1)
-            if text[start : start + len(target)] == target and (start == 0 or names[start - 1].endswith("</w>"))
+            if text[start : start + len(target)] == target
+            and (start == 0 or names[start - 1].endswith("</w>") or names[start - 1] in learned)
         ]
         if not starts:
             raise UsageError(self._missing(prompt, phrase))
@@ -136,3 +147,13 @@ class Prompts:
         near = difflib.get_close_matches(phrase, named, n=1, cutoff=0.65)
         hint = f" Did you mean {near[0]!r}?" if near else ""
         return f"The words {phrase!r} are not in the prompt, whose words are: {', '.join(words)}.{hint}"
+
+
+def spelt(prompt: str, tokenizer: Any) -> str:
+    """A prompt in which each word of a textual inversion with several vectors stands with all of them, as diffusers'
+    pipelines write it: <thing> becomes <thing> <thing>_1."""
+    if not any(not token.special for token in tokenizer.added_tokens_decoder.values()):
+        return prompt
+    from diffusers.loaders.textual_inversion import TextualInversionLoaderMixin
+
+    return TextualInversionLoaderMixin().maybe_convert_prompt(prompt, tokenizer)

@@ -17,11 +17,10 @@ from ..diffusion.denoiser import Denoiser, gaussian, generators
 from ..diffusion.model import Model
 from ..diffusion.numeric import finite
 from ..diffusion.schedule import Schedule, first_index
-from ..diffusion.text import Embedding
 from ..errors import UsageError
 from ..photos.photo import Photo
 from .crop import crops_for
-from .sampling import seam
+from .sampling import encoded, seam
 from .windows import native_side
 
 NOISES, STRENGTH, THRESHOLD = 10, 0.5, 0.5
@@ -52,7 +51,7 @@ def difference_map(model: Model, pixels: Float[Tensor, "1 3 H W"], there: str, w
 
     `pixels` are in [-1, 1]. Raises UsageError where the two prompts mean the same to the model.
     """
-    both = Embedding.cat([model.prompts.encode([prompt]) for prompt in (there, wanted)])
+    both = encoded(model, (there, wanted))
     if torch.equal(*both.states):
         raise UsageError(f"Nothing differs between {there!r} and {wanted!r}; say what is there, and what should be.")
     schedule = Schedule("ddim", model.scheduler_config, STEPS, first_index(STEPS, STRENGTH))

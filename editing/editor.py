@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Unpack
@@ -15,12 +15,13 @@ from torch import Tensor
 
 from ..diffusion.memory import Level, fitting, last
 from ..diffusion.model import Model
-from ..errors import OutOfMemoryError
+from ..errors import OutOfMemoryError, UsageError
 from ..guidance.attention_pictures import Attention, RecordAttention
 from ..guidance.base import Chain, Guidance, members
 from ..guidance.methods import described
 from ..guidance.regions import Region
 from ..photos.photo import Photo
+from ..weights.adapters import Adapters
 from ..weights.device import available
 from .guided import check_kinds, guidance_of
 from .job import EditJob, ExtendJob, GenerateJob, Job, Method, Painting, RemoveJob, SamplingJob, checked
@@ -29,6 +30,7 @@ from .reconstruct import decode_with_background
 from .result import Result
 from .sampling import OnLatents, Painted, Progress, Sample, paint, with_fallbacks
 from .settings import EditSettings, GenerateSettings
+from .shown import NOTHING, Shown, said
 from .task import Edited, Task, Words, Work, edition, extension, generation
 from .windows import eight_bit
 
@@ -77,10 +79,35 @@ class Editor:
         compile: bool = False,
         ranker: Ranker | None = None,
         max_memory: float | None = None,
+        adapters: Adapters | None = None,
+        lora: str | Sequence[str] = (),
+        embedding: str | Sequence[str] = (),
+        vae: str | None = None,
+        control: str | Sequence[str] = (),
+        reference: str | None = None,
     ) -> Editor:
-        """Load a model; see `Model.from_pretrained`. A model with a guide ranks by it."""
+        """Load a model; see `Model.from_pretrained`. A model with a guide ranks by it.
+
+        Args:
+            adapters: those of a job, in place of what the following say.
+            lora, embedding, vae: loaded onto the model, said as in the job's fields of these names.
+            control: ControlNets and T2I-Adapters by name, folder or hub id; `edit` and `generate` take their pictures.
+            reference: an IP-Adapter by file or hub id, "" for the one that the catalogue has for the model.
+        """
+        if adapters is None:
+            fields: dict[str, Any] = {"lora": lora, "embedding": embedding, "vae": vae}
+            controls = (control,) if isinstance(control, str) else tuple(control)
+            loaded = checked(GenerateJob, prompt="", **fields).adapters
+            adapters = replace(loaded, control=controls, reference=reference)
         model = Model.from_pretrained(
-            name, device=device, dtype=dtype, config=config, offline=offline, allow_pickle=allow_pickle, compile=compile
+            name,
+            device=device,
+            dtype=dtype,
+            config=config,
+            offline=offline,
+            allow_pickle=allow_pickle,
+            compile=compile,
+            adapters=adapters,
         )
         return cls(model, ranker or (GuideRanker(model) if model.belongings.guide_folder else None), max_memory)
 
@@ -91,6 +118,8 @@ class Editor:
         regions: Sequence[Region] = (),
         guidance: Guidance | None = None,
         attention: Sequence[str] = (),
+        control: Sequence[Any] = (),
+        reference: Any = None,
         on_step: Progress | None = None,
         **settings: Unpack[GenerateSettings],
     ) -> Result:
@@ -100,14 +129,18 @@ class Editor:
             regions: where things go; masks in the picture's own aspect.
             guidance: what places them; default masked attention, and `Guidance()` is none.
             attention: phrases of the prompt whose attention is recorded in `Result.attention`.
+            control: for each control that the editor was loaded with a picture, in an edit also "canny" for the photo's
+                edges, or a pair of one of these and its scale. A picture is a path or what a photo can be.
+            reference: a picture of the thing that is meant, or a pair of it and its scale.
             on_step: called with (steps done, steps in all).
             settings: fields of `inlay.editing.job.GenerateJob`, which says what each means.
 
         Raises:
             UsageError: a setting outside its range, a phrase that the prompt lacks.
         """
-        job = checked(GenerateJob, prompt=prompt, model=self.model.name, **settings)
-        return self.run(job, regions=regions, guidance=guidance, attention=attention, on_step=on_step)
+        fields, shown = said(self.model.adapters, control, reference)
+        job = checked(GenerateJob, prompt=prompt, **self._made_of, **fields, **settings)
+        return self.run(job, regions=regions, shown=shown, guidance=guidance, attention=attention, on_step=on_step)
 
     def edit(
         self,
@@ -119,6 +152,8 @@ class Editor:
         regions: Sequence[Region] = (),
         guidance: Guidance | None = None,
         attention: Sequence[str] = (),
+        control: Sequence[Any] = (),
+        reference: Any = None,
         on_step: Progress | None = None,
         **settings: Unpack[EditSettings],
     ) -> Result:
@@ -133,14 +168,16 @@ class Editor:
             regions: several places with words of their own, in the photo's coordinates, in place of `words`.
             guidance: what leads words to their places; default masked attention where words or regions are given, else
                 none.
-            attention, on_step: as in `generate`.
+            attention, control, reference, on_step: as in `generate`.
             settings: fields of `inlay.editing.job.EditJob`, which says what each means.
 
         Raises:
             UsageError: an empty mask or one of another size, a setting outside its range, words that the prompt lacks.
         """
-        job = checked(EditJob, prompt=prompt, model=self.model.name, **settings)
-        return self.run(job, photo, mask, regions, words=words, guidance=guidance, attention=attention, on_step=on_step)
+        fields, shown = said(self.model.adapters, control, reference)
+        job = checked(EditJob, prompt=prompt, **self._made_of, **fields, **settings)
+        common: dict[str, Any] = {"guidance": guidance, "attention": attention, "on_step": on_step}
+        return self.run(job, photo, mask, regions, words=words, shown=shown, **common)
 
     def remove(
         self,
@@ -148,19 +185,22 @@ class Editor:
         mask: Any,
         prompt: str = "",
         *,
+        control: Sequence[Any] = (),
+        reference: Any = None,
         on_step: Progress | None = None,
         **settings: Unpack[EditSettings],
     ) -> Result:
         """The photo with the thing under `mask` gone, and what is behind it continued.
 
-        `photo` and `mask` are as in `edit`; `prompt` may say what should be behind; `settings` are fields of
-        `inlay.editing.job.RemoveJob`.
+        `photo`, `mask`, `control` and `reference` are as in `edit`; `prompt` may say what should be behind; `settings`
+        are fields of `inlay.editing.job.RemoveJob`.
 
         Raises:
             UsageError: an empty mask or one of another size, a setting outside its range.
         """
-        job = checked(RemoveJob, prompt=prompt, model=self.model.name, **settings)
-        return self.run(job, photo, mask, on_step=on_step)
+        fields, shown = said(self.model.adapters, control, reference)
+        job = checked(RemoveJob, prompt=prompt, **self._made_of, **fields, **settings)
+        return self.run(job, photo, mask, shown=shown, on_step=on_step)
 
     def extend(
         self,
@@ -171,6 +211,8 @@ class Editor:
         top: int | str = 0,
         right: int | str = 0,
         bottom: int | str = 0,
+        control: Sequence[Any] = (),
+        reference: Any = None,
         on_step: Progress | None = None,
         **settings: Unpack[EditSettings],
     ) -> Result:
@@ -179,14 +221,16 @@ class Editor:
 
         Args:
             left, top, right, bottom: pixels to add, or a share of the photo's side such as "20%".
+            control, reference: as in `edit`; a control's picture has the size of the larger canvas.
             settings: fields of `inlay.editing.job.ExtendJob`.
 
         Raises:
             UsageError: a setting outside its range, or more pixels than any photo that would be opened.
         """
         sides: dict[str, Any] = {"left": left, "top": top, "right": right, "bottom": bottom}
-        job = checked(ExtendJob, prompt=prompt, model=self.model.name, **sides, **settings)
-        return self.run(job, photo, on_step=on_step)
+        fields, shown = said(self.model.adapters, control, reference)
+        job = checked(ExtendJob, prompt=prompt, **self._made_of, **fields, **sides, **settings)
+        return self.run(job, photo, shown=shown, on_step=on_step)
 
     def run(
         self,
@@ -196,6 +240,7 @@ class Editor:
         regions: Sequence[Region] = (),
         *,
         words: Words | None = None,
+        shown: Shown = NOTHING,
         guidance: Guidance | None = None,
         attention: Sequence[str] = (),
         on_step: Progress | None = None,
@@ -204,13 +249,14 @@ class Editor:
         """Do a job on what it names, loaded: the one way in, of which the other methods are short forms.
 
         Args:
+            shown: the pictures of the job's controls and reference.
             guidance: a value in place of `job.method`.
             words: in place of `job.words`.
 
         Raises:
             UsageError: see `edit` and `generate`.
         """
-        task = self.task(Work(job, photo, mask, regions, words), guidance, attention)
+        task = self.task(Work(job, photo, mask, regions, words, shown), guidance, attention)
         return self.together([task], on_step, on_glimpse)[0]
 
     def run_many(self, works: Sequence[Work]) -> list[Result]:
@@ -244,7 +290,7 @@ class Editor:
             advised = self.model.defaults.get("continuing_strength", CONTINUING_STRENGTH)
             job = job.model_copy(update={"strength": advised})
         with_recorder, record = recorded(guidance, attention)
-        common: dict[str, Any] = {"guidance": with_recorder, "attention": record}
+        common: dict[str, Any] = {"guidance": with_recorder, "attention": record, "shown": self._fitting(work)}
         common["warnings"] = (*self._prompt_warnings(job), *kept.unrepeatable)
         if isinstance(job, GenerateJob):
             return generation(job, self.model, regions, **common)
@@ -312,6 +358,33 @@ class Editor:
                 )
             self._levels[key] = level or last(self.model)
         return self._levels[key]
+
+    @property
+    def _made_of(self) -> dict[str, Any]:
+        """The fields of a job that say what model it is done with."""
+        loaded = self.model.adapters
+        fields: dict[str, Any] = {
+            "lora": [{"weights": weights, "scale": scale} for weights, scale in loaded.lora],
+            "embedding": loaded.embedding,
+            "vae": loaded.vae,
+        }
+        return {"model": self.model.name} | {name: value for name, value in fields.items() if value}
+
+    def _fitting(self, work: Work) -> Shown:
+        """What a job's controls and reference are shown.
+
+        Raises:
+            UsageError: the model has other controls than the job, or no IP-Adapter.
+        """
+        job, shown = work.job, work.shown
+        counts = {len(self.model.controls), len(job.control), len(shown.controls)}
+        if len(counts) > 1 or len({job.reference is None, shown.reference is None}) > 1:
+            raise UsageError(
+                "The job's controls and reference are not those that the editor was loaded with, or given."
+            )
+        if job.reference and self.model.eye is None:
+            raise UsageError("A reference needs an editor that was loaded with reference=WEIGHTS.")
+        return shown
 
     def ranker_of(self, job: Job) -> Ranker | None:
         """Who ranks a job's candidates."""

@@ -27,6 +27,7 @@ from pydantic import (
 from ..errors import UsageError
 from ..guidance.written import parse
 from ..photos import MAX_PIXELS
+from ..weights.adapters import Adapters
 
 LARGEST_SEED = 2**62
 """A seed and the number of an image fit a generator's 64 bits."""
@@ -46,6 +47,9 @@ class Shell:
     name: str = ""
     metavar: str = ""
     default: str = ""
+
+
+Phrase = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 
 
 def says(help: str, **limits: Any) -> Any:
@@ -139,6 +143,108 @@ def in_utf8(text: str) -> str:
     return text
 
 
+def scaled(text: str) -> tuple[str, float]:
+    """`NAME[:SCALE]`; without a scale 1."""
+    name, _, scale = text.strip().rpartition(":")
+    try:
+        return (name, float(scale)) if name else (scale, 1.0)
+    except ValueError:
+        return text.strip(), 1.0
+
+
+def split(value: Any) -> Any:
+    """A text with several names between semicolons as a list."""
+    return [part.strip() for part in value.split(";") if part.strip()] if isinstance(value, str) else value
+
+
+class Written(Frozen):
+    """A record that a shell writes as one text, and several of them as a list, or in one text between semicolons."""
+
+    @classmethod
+    def parse(cls, text: str) -> dict[str, Any]:
+        """The fields that a text says."""
+        raise NotImplementedError
+
+    @classmethod
+    def read(cls, value: Any) -> Any:
+        """One or several, from texts or from what JSON holds."""
+        several = split(value)
+        if not isinstance(several, list | tuple):
+            return value
+        return tuple(cls.parse(one) if isinstance(one, str) else one for one in several)
+
+
+class Lora(Written):
+    """A LoRA by its file or hub id, and how much of it is added."""
+
+    weights: Phrase
+    scale: float = 1.0
+
+    def __str__(self) -> str:
+        return with_scale(self.weights, self.scale)
+
+    @classmethod
+    def parse(cls, text: str) -> dict[str, Any]:
+        """`FILE_OR_ID[:SCALE]`."""
+        weights, scale = scaled(text)
+        return {"weights": weights, "scale": scale}
+
+
+EDGES = "canny"
+"""In place of a control's picture: the photo's own edges."""
+
+
+class Control(Written):
+    """What a ControlNet or T2I-Adapter is shown: `weights` is a name of the catalogue, a folder or a hub id, `picture`
+    a file of the photo's size or "canny", the edges of the photo."""
+
+    weights: Phrase
+    picture: Phrase
+    scale: Annotated[float, Field(ge=0)] = 1.0
+
+    def __str__(self) -> str:
+        picture = "" if self.weights == self.picture == EDGES else f"={self.picture}"
+        return with_scale(self.weights + picture, self.scale)
+
+    @classmethod
+    def parse(cls, text: str) -> dict[str, Any]:
+        """`WEIGHTS=PICTURE[:SCALE]`, or `canny[:SCALE]`."""
+        shown, scale = scaled(text)
+        weights, equals, picture = shown.partition("=")
+        if not equals and weights != EDGES:
+            raise UsageError(
+                f"Say what {weights!r} is shown: {weights}=PICTURE, or {weights}=canny for the photo's edges."
+            )
+        return {"weights": weights, "picture": picture if equals else EDGES, "scale": scale}
+
+
+class Reference(Written):
+    """A picture of the thing that is meant, for an IP-Adapter; no `weights` takes the catalogue's for the model."""
+
+    picture: Phrase
+    weights: str = ""
+    scale: Annotated[float, Field(ge=0)] = 1.0
+
+    def __str__(self) -> str:
+        return with_scale((f"{self.weights}=" if self.weights else "") + self.picture, self.scale)
+
+    @classmethod
+    def parse(cls, text: str) -> dict[str, Any]:
+        """`[WEIGHTS=]PICTURE[:SCALE]`."""
+        shown, scale = scaled(text)
+        weights, _, picture = shown.rpartition("=")
+        return {"weights": weights, "picture": picture, "scale": scale}
+
+    @classmethod
+    def read(cls, value: Any) -> Any:
+        """The one that there is."""
+        return cls.parse(value) if isinstance(value, str) else value
+
+
+def with_scale(text: str, scale: float) -> str:
+    return text if scale == 1 else f"{text}:{scale:g}"
+
+
 def listed(value: Any) -> Any:
     """One value stands for a list of one: a manifest's cell, or a keyword."""
     return (value,) if isinstance(value, str) else value
@@ -157,7 +263,6 @@ Interval = Annotated[
     Shell(metavar="LOW,HIGH", default="0,1"),
 ]
 EVERYWHERE = (0.0, 1.0)
-Phrase = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1)]
 Listed = BeforeValidator(listed)
 Text = Annotated[str, AfterValidator(in_utf8)]
 FILE, TEXT, PROMPT = Shell(metavar="FILE"), Shell(metavar="TEXT"), Shell("-p", "TEXT")
@@ -203,13 +308,65 @@ class SamplingJob(Frozen):
     method: Annotated[
         Methods, Shell(metavar="METHOD", default="masked-attention where there is a --layout or --words, else plain")
     ] = None
-    scheduler: Annotated[str, says("ddim, ddpm, euler, euler-a, dpm++2m, deis, lms, lcm or tcd."), TEXT] = "ddim"
+    scheduler: Annotated[
+        str,
+        says("ddim, ddpm, euler, euler-a, dpm++2m, deis, lms, lcm or tcd; with :trailing for few-step models."),
+        TEXT,
+    ] = "ddim"
     model: ModelName = "toybox"
     quality: Annotated[
         int | None,
         says("Of a JPEG or WebP, from 1 to 100.", ge=1, le=100),
         Shell(default="the photo's own, or 95; WebP is lossless"),
     ] = None
+    lora: Annotated[
+        tuple[Lora, ...],
+        says("Add a LoRA to the model, so much of it. Repeatable."),
+        BeforeValidator(Lora.read),
+        Shell(metavar="FILE_OR_ID[:SCALE]"),
+    ] = ()
+    embedding: Annotated[
+        tuple[Phrase, ...],
+        says("Teach the model the word of a textual inversion. Repeatable."),
+        BeforeValidator(split),
+        Shell(metavar="FILE_OR_ID"),
+    ] = ()
+    vae: Annotated[
+        Phrase | None,
+        says("Another autoencoder: a folder, file or hub id."),
+        Shell(metavar="FOLDER_OR_FILE_OR_ID", default="the model's own"),
+    ] = None
+    control: Annotated[
+        tuple[Control, ...],
+        says(
+            "Follow a picture of the photo's size by a ControlNet or T2I-Adapter: canny (the photo's edges), "
+            "depth=PICTURE, FOLDER_OR_ID=PICTURE. Repeatable."
+        ),
+        BeforeValidator(Control.read),
+        Shell(metavar="KIND[=PICTURE][:SCALE]"),
+    ] = ()
+    reference: Annotated[
+        Reference | None,
+        says("Paint the thing that a picture shows, by an IP-Adapter."),
+        BeforeValidator(Reference.read),
+        Shell(metavar="[FILE_OR_ID=]PICTURE[:SCALE]"),
+    ] = None
+
+    @property
+    def made_of(self) -> tuple[str, Adapters]:
+        """The model and what is loaded onto it."""
+        return self.model, self.adapters
+
+    @property
+    def adapters(self) -> Adapters:
+        """What is loaded onto the model."""
+        return Adapters(
+            tuple((one.weights, one.scale) for one in self.lora),
+            self.embedding,
+            self.vae,
+            tuple(one.weights for one in self.control),
+            self.reference.weights if self.reference else None,
+        )
 
 
 class Opening(Frozen):
@@ -421,6 +578,8 @@ class Facts(Frozen):
     torch: str
     diffusers: str
     weights: str
+    adapters: dict[str, str] = {}
+    """The fingerprint of each adapter's weights, by name."""
     device: str
     dtype: str
     image_seed: int
@@ -429,6 +588,8 @@ class Facts(Frozen):
     crops: tuple[tuple[int, int, int, int], ...] = ()
     photo_sha256: str | None = None
     mask_sha256: str | None = None
+    control_sha256: tuple[str, ...] = ()
+    """Of the pictures that the controls were shown, the reference's last."""
     layout_sha256: str | None = None
     changed_pixels: int | None = None
     inversion_psnr: float | None = None
@@ -445,6 +606,8 @@ class Record(Frozen):
 
     WATCHED: ClassVar[dict[str, str]] = {
         "weights": "weights",
+        "adapters": "adapters",
+        "control_sha256": "control pictures",
         "photo_sha256": "photo",
         "mask_sha256": "mask",
         "layout_sha256": "layout",

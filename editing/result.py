@@ -50,6 +50,7 @@ def record_of(model: Model, job: Job, image_seed: int, image: Photo, **found: An
         torch=torch.__version__,
         diffusers=version("diffusers"),
         weights=model.fingerprint,
+        adapters=model.marks,
         device=str(model.device),
         dtype=str(model.dtype).removeprefix("torch."),
         image_seed=image_seed,

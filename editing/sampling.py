@@ -5,13 +5,15 @@ from __future__ import annotations
 import gc
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeVar
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, UInt8
 from torch import Tensor
 
+from ..diffusion.control import Hint, steering
 from ..diffusion.denoiser import Denoiser, NumericError, Seam, gaussian, generators
 from ..diffusion.inversion import Trajectory, invert, round_trip_error
 from ..diffusion.loop import denoise
@@ -42,6 +44,10 @@ class Canvas:
     change: Float[Tensor, "H W"]
 
 
+Weighed = tuple[UInt8[np.ndarray, "H W 3"], float]
+"""A picture, and how much it counts."""
+
+
 @dataclass(frozen=True, eq=False)
 class Sample:
     """One picture of a batch: its prompts, its seed, its places, and what it is painted on."""
@@ -53,6 +59,9 @@ class Sample:
     """What the canvas shows, for inversion."""
     regions: tuple[Region, ...] = ()
     canvas: Canvas | None = None
+    hints: tuple[Weighed, ...] = ()
+    """What each of the model's controls is shown, of the size of what is made."""
+    reference: Weighed | None = None
 
 
 @dataclass(frozen=True)
@@ -88,11 +97,11 @@ def paint(
     denoiser = Denoiser(
         model,
         schedule,
-        encoded(model, [sample.prompt for sample in samples]),
+        looking(model, encoded(model, [sample.prompt for sample in samples]), samples),
         encoded(model, [sample.negative_prompt for sample in samples], negative=True),
         job.guidance_scale,
         sources,
-        seam(model, canvases, (height, width)),
+        seam(model, canvases, (height, width), samples),
         job.guidance_interval,
     )
     places = tuple(bind(sample.regions, model.prompts, sample.prompt) for sample in samples)
@@ -118,7 +127,20 @@ def schedule_of(model: Model, job: SamplingJob, scheduler: str) -> Schedule:
 def encoded(model: Model, prompts: Sequence[str], negative: bool = False) -> Embedding:
     """The embedding of each prompt; what several samples share is encoded once."""
     known = {prompt: model.prompts.encode([prompt], negative=negative) for prompt in dict.fromkeys(prompts)}
-    return Embedding.cat([known[prompt] for prompt in prompts]).to(model.device)
+    made = Embedding.cat([known[prompt] for prompt in prompts]).to(model.device)
+    return replace(made, picture=model.eye.blank.expand(len(made), *model.eye.blank.shape[1:])) if model.eye else made
+
+
+def looking(model: Model, embedding: Embedding, samples: Sequence[Sample]) -> Embedding:
+    """The samples' embeddings with what each is to look like."""
+    if model.eye is None:
+        return embedding
+    assert embedding.picture is not None
+    pictures = {id(sample.reference[0]): sample.reference[0] for sample in samples if sample.reference}
+    known = {key: model.eye.see(picture)[0] for key, picture in pictures.items()}
+    blank = embedding.picture[:1]
+    own = [known[id(sample.reference[0])] if sample.reference else blank for sample in samples]
+    return replace(embedding, picture=torch.cat(own))
 
 
 def distinct(canvases: Sequence[Canvas]) -> Sequence[Canvas]:
@@ -143,14 +165,40 @@ def inverted(
     return trajectory, psnr if len(own) == len(samples) else psnr * len(samples)
 
 
-def seam(model: Model, canvases: Sequence[Canvas], size: tuple[int, int]) -> Seam:
+def seam(model: Model, canvases: Sequence[Canvas], size: tuple[int, int], samples: Sequence[Sample] = ()) -> Seam:
+    """What joins at the UNet's input for samples of `size` (h, w) latents: what 9-channel models read, what the model's
+    controls say of their pictures, and where a reference counts."""
+    hints = [hint(model, [sample.hints[k] for sample in samples]) for k in range(len(model.controls) if samples else 0)]
+    residuals = steering(model.controls, hints, model.latent_channels) if hints else None
+    places = [place_of(sample, size) for sample in samples] if model.eye else []
+    place = torch.stack(places).to(model.device) if places else None
+    return Seam(inpainting(model, canvases, size), residuals, place)
+
+
+def hint(model: Model, shown: Sequence[Weighed]) -> Hint:
+    """What one control is shown for each sample."""
+    pictures = np.stack([picture for picture, _ in shown])
+    pixels = torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
+    scales = torch.tensor([scale for _, scale in shown])
+    return Hint(pixels.to(model.device, model.dtype), scales.to(model.device, model.dtype))
+
+
+def place_of(sample: Sample, size: tuple[int, int]) -> Float[Tensor, "1 h w"]:
+    """How much a sample's reference counts in each cell: in an edit under its mask alone."""
+    if sample.reference is None:
+        return torch.zeros(1, *size)
+    mask = torch.ones(1, *size) if sample.canvas is None else on_grid(sample.canvas.mask[None], size)
+    return mask * sample.reference[1]
+
+
+def inpainting(model: Model, canvases: Sequence[Canvas], size: tuple[int, int]) -> Float[Tensor, "b c h w"] | None:
     """The mask and masked photo that 9-channel inpainting UNets read beside the latents; nothing for others."""
     channels = model.latent_channels
     if model.unet.config.in_channels != 2 * channels + 1:
-        return Seam()
+        return None
     pixels = torch.zeros(1, 3, size[0] * model.factor, size[1] * model.factor)
     blank = Canvas(pixels, *[torch.ones(pixels.shape[-2:])] * 2)
-    return Seam(torch.cat([masked(model, canvas, size) for canvas in distinct(canvases) or [blank]]))
+    return torch.cat([masked(model, canvas, size) for canvas in distinct(canvases) or [blank]])
 
 
 def masked(model: Model, canvas: Canvas, size: tuple[int, int]) -> Float[Tensor, "1 c h w"]:

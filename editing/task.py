@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,7 @@ from .job import SHARED, EditJob, ExtendJob, GenerateJob, Job, Painting
 from .rank import Ranker
 from .result import Result, record_of
 from .sampling import Canvas, Sample
+from .shown import NOTHING, Pixels, Shown
 from .windows import Mask, Window, canvas_of, edited_place, native_side, pasted, windows_of
 from .words import default_words, target_tokens
 
@@ -39,6 +40,7 @@ class Work:
     mask: Any = None
     regions: Sequence[Region] = ()
     words: Words | None = None
+    shown: Shown = NOTHING
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,6 +64,9 @@ class Task:
     place: Mask | None = None
     windows: tuple[Window, ...] = ()
     words: str | None = None
+    shown: Shown = NOTHING
+    hints: tuple[Pixels, ...] = ()
+    """What the controls are shown where the picture is made from nothing."""
     warnings: tuple[str, ...] = ()
     attention: Callable[[], Attention | None] = field(default=lambda: None)
 
@@ -88,9 +93,15 @@ class Task:
     def samples(self, number: int, images: Sequence[Photo | None]) -> list[Sample]:
         """The candidates of pass `number`; `images` are they so far."""
         job = self.job
+        common: dict[str, Any] = {"reference": None}
+        if job.reference is not None and self.shown.reference is not None:
+            common["reference"] = (self.shown.reference, job.reference.scale)
         if not isinstance(job, Painting):
-            return [Sample(seed, job.prompt, job.negative_prompt, regions=self.regions) for seed in self.seeds]
+            common |= {"regions": self.regions, "hints": self._weighed(self.hints)}
+            return [Sample(seed, job.prompt, job.negative_prompt, **common) for seed in self.seeds]
         window, canvases = self.windows[number], dict[int, Canvas]()
+        assert self.photo is not None
+        common |= {"regions": window.regions, "hints": self._weighed(self.shown.within(window.crop, self.photo.pixels))}
         # what an edit sees beside a window's own place is the photo's, whatever was painted elsewhere
         seen = images if isinstance(job, ExtendJob) else [self.photo] * len(images)
         for image in seen:
@@ -101,10 +112,13 @@ class Task:
         apart = number << 32 if isinstance(job, ExtendJob) else 0
         return [
             Sample(
-                seed + apart, job.prompt, job.negative_prompt, job.source_prompt, window.regions, canvases[id(image)]
+                seed + apart, job.prompt, job.negative_prompt, job.source_prompt, canvas=canvases[id(image)], **common
             )
             for seed, image in zip(self.seeds, seen, strict=True)
         ]
+
+    def _weighed(self, hints: Sequence[Pixels]) -> tuple[tuple[Pixels, float], ...]:
+        return tuple((picture, control.scale) for picture, control in zip(hints, self.job.control, strict=True))
 
     def pasted(self, number: int, image: Photo | None, patch: UInt8[np.ndarray, "h w 3"], factor: int) -> Photo:
         """A candidate with what pass `number` made of it."""
@@ -122,7 +136,7 @@ class Task:
     ) -> Result:
         """What came of it: each candidate's picture and record. `edits` are those of each pass."""
         scores = tuple(mean([one[k].score for one in edits]) for k in range(len(images)))
-        found: dict[str, Any] = {"fallbacks": tuple(notes)}
+        found: dict[str, Any] = {"fallbacks": tuple(notes), "control_sha256": self.shown.sha256}
         if self.photo is not None:
             found |= {"crops": tuple(window.crop.box for window in self.windows), "words": self.words}
             found |= {"photo_sha256": sha256(self.photo.pixels), "mask_sha256": sha256(self.place)}
@@ -155,12 +169,14 @@ def generation(job: GenerateJob, model: Model, regions: Sequence[Region], **comm
         *surprises(job, regions, [str(region.words) for region in regions]),
     )
     warnings = (*common.pop("warnings"), *said)
-    return Task(job, size=size, regions=tuple(regions), warnings=warnings, **common)
+    task = Task(job, size=size, regions=tuple(regions), warnings=warnings, **common)
+    return replace(task, hints=task.shown.whole(size, task.sizes(model)[0]))
 
 
 def extension(job: ExtendJob, model: Model, photo: Any, **common: Any) -> Task:
     """A larger picture around a photo."""
     canvas, inner = extended(photo if isinstance(photo, Photo) else Photo.from_image(photo), job)
+    common["shown"].check(canvas.size)
     place = np.ones((canvas.size[1], canvas.size[0]), bool)
     place[inner.slices] = False
     windows, left = list[Window](), place.copy()
@@ -180,6 +196,7 @@ def edition(
     """
     assert isinstance(job, Painting)
     picture = photo if isinstance(photo, Photo) else Photo.from_image(photo)
+    common["shown"].check(picture.size)
     place = edited_place(mask, regions, picture.size)
     warnings, said = list(common.pop("warnings")), None
     if (place > 0).all():

@@ -7,7 +7,7 @@ Fusing predictions is fusing latents for samplers that are linear per element.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
@@ -85,7 +85,8 @@ class Fusing(Hooks[MultiDiffusion]):
         self, latents: Tensor, sources: list[Tensor], step: Step, denoiser: Denoiser, whole: Prediction | None
     ) -> list[Float[Tensor, "b c h w"]]:
         """Predictions with CFG, the whole prompt's first, all in one batch; equal unconditional inputs run once."""
-        inputs, texts = list(sources), list(self.embeddings)
+        picture = denoiser.positive.picture
+        inputs, texts = list(sources), [replace(text, picture=picture) for text in self.embeddings]
         if whole is None:
             inputs, texts = [latents, *inputs], [denoiser.positive, *texts]
         scale = denoiser.scale_at(step)

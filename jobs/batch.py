@@ -18,8 +18,9 @@ from time import time
 from typing import Any
 
 from ..editing.job import JOBS, SHARED, Frozen, Job, SamplingJob, Setup, checked
-from ..errors import BatchError, InlayError, ModelError, UsageError
+from ..errors import BatchError, InlayError, UsageError
 from ..photos.save import leftovers
+from ..weights.adapters import Adapters, find, kind_at, on_hub
 from ..weights.diffusion import fingerprint, locate
 from .batching import Batching
 from .crew import Crew, Died, Processes, asked
@@ -100,7 +101,7 @@ def foretold(rows: Sequence[Row], output: Path, how: Batching, setup: Setup) -> 
     if any(row.job and (row.job.method or row.job.scheduler != DDIM) for row in rows if not row.error):
         with closing(Processes(setup, output, 1)) as crew:
             rows = looked_over(rows, crew, models=False)
-    marks = {name: fingerprint_at_hand(name, setup) for name in {row.job.model for row in rows if row.job}}
+    marks = {made_of: fingerprint_at_hand(*made_of, setup) for made_of in {row.job.made_of for row in rows if row.job}}
     rows = [with_mark(row, marks) for row in rows]
     for number, row in enumerate(rows, start=1):
         outcome = None if row.error else known(row, output, ledger.get(row.id, Past()), how)
@@ -113,21 +114,22 @@ def foretold(rows: Sequence[Row], output: Path, how: Batching, setup: Setup) -> 
         raise UsageError("Not one row can be done.")
 
 
-def with_mark(row: Row, marks: Mapping[str, str | InlayError]) -> Row:
+def with_mark(row: Row, marks: Mapping[tuple[str, Adapters], str | InlayError]) -> Row:
     """A row with its weights' fingerprint, or with why they cannot be had."""
     if row.error or row.job is None:
         return row
-    mark = marks[row.job.model]
+    mark = marks[row.job.made_of]
     return row.failed(mark) if isinstance(mark, InlayError) else replace(row, weights=mark)
 
 
-def fingerprint_at_hand(model: str, setup: Setup) -> str | InlayError:
-    """Of a model's weights; none where they would be fetched first, and what is wrong where they cannot be had."""
+def fingerprint_at_hand(model: str, adapters: Adapters, setup: Setup) -> str | InlayError:
+    """Of a model's weights and of what is loaded onto it; none where some would be fetched first, and what is wrong
+    where they cannot be had."""
     try:
-        return fingerprint(locate(model, offline=True, allow_pickle=setup.allow_pickle))
-    except ModelError as error:
-        on_hub = model.count("/") == 1 and not Path(model).exists() and not model.startswith((".", "/", "~"))
-        return "" if on_hub and not setup.offline else error
+        path = locate(model, offline=True, allow_pickle=setup.allow_pickle)
+        return fingerprint(path) + (find(adapters, kind_at(path), offline=True).mark if adapters else "")
+    except InlayError as error:
+        return "" if not setup.offline and any(map(on_hub, (model, *adapters.names))) else error
 
 
 def intact(row: Row, output: Path, before: Past) -> bool:
@@ -314,15 +316,16 @@ def looked_over(rows: Sequence[Row], crew: Crew, models: bool = True) -> list[Ro
     """Rows with their weights' fingerprints, or with what a worker has against model, methods or scheduler."""
     jobs = [row.job for row in rows if row.job and not row.error]
     methods = {repr(job.method): job.method for job in jobs if job.method}
-    names, schedulers = {job.model for job in jobs if models}, {job.scheduler for job in jobs}
-    marks, missing, refused, unknown = asked(crew, 0, "look", sorted(names), list(methods.values()), sorted(schedulers))
+    names, schedulers = {job.made_of for job in jobs if models}, {job.scheduler for job in jobs}
+    sought = sorted(names, key=repr)
+    marks, missing, refused, unknown = asked(crew, 0, "look", sought, list(methods.values()), sorted(schedulers))
     wrong = dict(zip(methods, refused, strict=True))
 
     def marked(row: Row) -> Row:
         if row.error or row.job is None:
             return row
-        said = missing.get(row.job.model) or wrong.get(repr(row.job.method)) or unknown.get(row.job.scheduler)
-        return row.failed(said) if said else replace(row, weights=marks.get(row.job.model, ""))
+        said = missing.get(row.job.made_of) or wrong.get(repr(row.job.method)) or unknown.get(row.job.scheduler)
+        return row.failed(said) if said else replace(row, weights=marks.get(row.job.made_of, ""))
 
     return [marked(row) for row in rows]
 
@@ -360,7 +363,7 @@ def likeness(row: Row) -> str:
     """Alike for rows that can go through the loop together, and begins with what takes longest to change."""
     job = row.job
     assert job is not None
-    return repr([job.model, job.action, [getattr(job, name, None) for name in SHARED], job.method])
+    return repr([job.made_of, job.action, [getattr(job, name, None) for name in SHARED], job.method])
 
 
 def taken(queue: deque[Row], most: int) -> list[Row]:

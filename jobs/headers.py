@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from ..editing.job import POINTERS, EditJob, GenerateJob, Job, Opening, Pointing
+from ..editing.job import EDGES, POINTERS, EditJob, ExtendJob, GenerateJob, Job, Opening, Pointing
 from ..errors import PhotoError, UsageError
 from ..photos.read import STANDARD_INPUT, size_of
 from ..segmentation.pointing import prompts_for
@@ -19,7 +19,8 @@ def check_headers(job: Job, max_pixels: int) -> tuple[int, int] | None:
     """(width, height) of the job's photo; None where it has none, or where that comes by standard input.
 
     Raises:
-        InlayError: a file that is not there or no picture, points outside the photo, masks of another size.
+        InlayError: a file that is not there or no picture, points outside the photo, masks or pictures of controls of
+            another size.
     """
     size = None
     if isinstance(job, Opening):
@@ -29,6 +30,15 @@ def check_headers(job: Job, max_pixels: int) -> tuple[int, int] | None:
             size = size_of(job.photo, frame=job.frame, max_pixels=max_pixels)
         if isinstance(job, Pointing):
             check_pointing(job, size)
+    for one in job.control:
+        shown = None if one.picture == EDGES else size_of(one.picture)
+        if shown and size and shown != size and not isinstance(job, ExtendJob):
+            raise UsageError(
+                f"The control's picture {one.picture} is {shown[0]}x{shown[1]} and the photo {size[0]}x{size[1]}; "
+                "make them one size."
+            )
+    if job.reference:
+        size_of(job.reference.picture)
     layout = layout_of(job)
     if layout is not None and not Path(layout).is_file():
         raise UsageError(f"The layout {layout} does not exist, or is no file.")

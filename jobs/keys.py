@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
-from ..editing.job import Job
+from ..editing.job import EDGES, Job
 from ..errors import PhotoError
 
 NAMES = {"photo", "mask", "layout", "model"}
@@ -21,16 +22,26 @@ def key_of(job: Job, weights: str) -> str:
         PhotoError: a file cannot be read.
     """
     photo, masks, layout = (getattr(job, name, None) for name in ("photo", "mask", "layout"))
-    settings = job.model_dump(mode="json", exclude_defaults=True, exclude=NAMES)
+    named: dict[str, Any] = {
+        **dict.fromkeys(NAMES, True),
+        "control": {"__all__": {"picture"}},
+        "reference": {"picture"},
+    }
+    settings = job.model_dump(mode="json", exclude_defaults=True, exclude=named)
     said = [job.action, settings, weights, len(masks or ()), layout is not None]
     digest = hashlib.sha256(json.dumps(said, sort_keys=True).encode())
-    for name in [*([photo] if photo else []), *(masks or ()), *layout_files(layout)]:
+    for name in [*([photo] if photo else []), *(masks or ()), *layout_files(layout), *shown_files(job)]:
         try:
             with open(name, "rb") as file:
                 digest.update(hashlib.file_digest(file, "sha256").digest())
         except OSError as error:
             raise PhotoError(f"{name} cannot be read: {error.strerror}.") from error
     return digest.hexdigest()
+
+
+def shown_files(job: Job) -> list[str]:
+    """The pictures of a job's controls and reference."""
+    return [one.picture for one in (*job.control, job.reference) if one and one.picture != EDGES]
 
 
 def layout_files(layout: str | None) -> list[Path]:

@@ -7,16 +7,21 @@ import json
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
 
+from ..diffusion.adapters import located
 from ..diffusion.schedule import check_scheduler
 from ..editing.editor import Editor, OnGlimpse
+from ..editing.extend import extended
 from ..editing.guided import guidance_of
-from ..editing.job import POINTERS, EditJob, ExtendJob, GenerateJob, Job, Opening, Record, RemoveJob, Setup
+from ..editing.job import EDGES, POINTERS, EditJob, ExtendJob, GenerateJob, Job, Opening, Record, RemoveJob, Setup
 from ..editing.rank import ClipRanker
 from ..editing.result import Result
 from ..editing.sampling import Progress
+from ..editing.shown import NOTHING, Shown
 from ..editing.task import Work
 from ..editing.words import content_words
 from ..errors import UsageError
@@ -24,7 +29,9 @@ from ..guidance.regions import Region
 from ..guidance.segmenter import class_of
 from ..photos.mask_files import fitted
 from ..photos.photo import Photo
-from ..weights.diffusion import belongings
+from ..weights.adapters import Adapters, adapter_file, words_of
+from ..weights.device import pick_device, pick_dtype
+from ..weights.diffusion import belongings, locate
 from .layout import CANVAS, Layout, read_colour_layout, read_layout
 from .select import Mask, opened, select
 
@@ -61,6 +68,7 @@ class Prepared:
     photo: Photo | None
     places: Places
     layout_sha256: str | None
+    shown: Shown = NOTHING
 
     @property
     def work(self) -> Work:
@@ -68,7 +76,7 @@ class Prepared:
         asked = self.job.model_copy(update={"prompt": self.places.prompt})
         if isinstance(asked, GenerateJob) and self.places.size:
             asked = asked.model_copy(update={"size": self.places.size})
-        return Work(asked, self.photo, self.places.mask, self.places.regions)
+        return Work(asked, self.photo, self.places.mask, self.places.regions, shown=self.shown)
 
     def performed(self, result: Result, before: Record | None = None) -> Performed:
         """What came of it; `before` as in `perform`."""
@@ -102,11 +110,12 @@ def perform(
     """
     prepared = prepare(job, setup)
     work = prepared.work
-    result = (editor or editor_for(job.model, setup)).run(
+    result = (editor or editor_for(job.model, setup, job.adapters)).run(
         work.job,
         work.photo,
         work.mask,
         work.regions,
+        shown=work.shown,
         attention=watched(work.job, prepared.places) if attention else (),
         on_step=on_step,
         on_glimpse=on_glimpse,
@@ -122,12 +131,60 @@ def prepare(job: Job, setup: Setup = Setup()) -> Prepared:
     """
     check_scheduler(job.scheduler)
     guidance_of(job.method or ())
+    check_adapters(job.model, job.adapters, setup)
     photo = opened(job, setup) if isinstance(job, Opening) else None
+    shown = shown_by(job, photo, setup)
     places = placed(job, photo, setup)
     layout = job.layout if isinstance(job, EditJob | GenerateJob) else None
     check_words(job, places)
+    check_learned(job, places, setup)
     contents = None if layout is None else layout_sha256(Path(layout))  # now: it may change while we paint
-    return Prepared(job, photo, places, contents)
+    return Prepared(job, photo, places, contents, shown)
+
+
+def shown_by(job: Job, photo: Photo | None, setup: Setup) -> Shown:
+    """The pictures of a job's controls and reference.
+
+    Raises:
+        PhotoError: one cannot be read.
+        UsageError: a control's picture has another size than the photo.
+    """
+
+    def pixels(path: str) -> Any:
+        return Photo.open(path, max_pixels=setup.max_pixels).pixels
+
+    controls = tuple(None if one.picture == EDGES else pixels(one.picture) for one in job.control)
+    shown = Shown(controls, pixels(job.reference.picture) if job.reference else None)
+    if photo is not None:
+        shown.check(extended(photo, job)[0].size if isinstance(job, ExtendJob) and controls else photo.size)
+    return shown
+
+
+@lru_cache(maxsize=8)
+def check_adapters(model: str, adapters: Adapters, setup: Setup) -> None:
+    """Refuse adapters that are not there or do not fit the model, before it is loaded.
+
+    Raises:
+        ModelError: see `inlay.diffusion.adapters.located`.
+    """
+    if adapters:
+        half = pick_dtype(setup.dtype, pick_device(setup.device)) == torch.float16
+        path = locate(model, setup.offline, setup.allow_pickle, half)
+        located(adapters, model, path, setup.offline, setup.allow_pickle, half)
+
+
+def check_learned(job: Job, places: Places, setup: Setup) -> None:
+    """Refuse textual inversions that would change nothing.
+
+    Raises:
+        UsageError: no word of one stands in the prompts.
+    """
+    prompts = (places.prompt, job.negative_prompt, *(region.prompt or "" for region in places.regions))
+    said = " ".join(prompts).lower()
+    for name in job.embedding:
+        words = words_of(adapter_file(name, setup.offline))
+        if not any(word.lower() in said for word in words):
+            raise UsageError(f"The word of {name}, {words[0]}, is not in the prompt; write it where it belongs.")
 
 
 def check_words(job: Job, places: Places) -> None:
@@ -146,8 +203,8 @@ def check_words(job: Job, places: Places) -> None:
 
 
 @lru_cache(maxsize=1)
-def editor_for(model: str, setup: Setup) -> Editor:
-    """The editor of a model, kept for the next job."""
+def editor_for(model: str, setup: Setup, adapters: Adapters = Adapters()) -> Editor:
+    """The editor of a model and what is loaded onto it, kept for the next job."""
     return Editor.from_pretrained(
         model,
         setup.device,
@@ -156,6 +213,7 @@ def editor_for(model: str, setup: Setup) -> Editor:
         offline=setup.offline,
         allow_pickle=setup.allow_pickle,
         compile=setup.compile,
+        adapters=adapters,
         ranker=ClipRanker(setup.ranker, setup.offline) if setup.ranker else None,
         max_memory=setup.max_memory,
     )

@@ -11,14 +11,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
-from ..editing.job import JOBS, Job, checked, merged
+from ..editing.job import EDGES, JOBS, Control, Job, Reference, checked, merged
 from ..errors import InlayError, UsageError
 from ..photos.save import FORMATS, check_output
 from .headers import check_headers
+from .keys import shown_files
 from .manifest import Stated
 
 FILES = ("photo", "mask", "layout")
 """Fields that name files."""
+SHOWN: dict[str, type[Control] | type[Reference]] = {"control": Control, "reference": Reference}
+"""Fields that name a picture among other things."""
 OWN = ("id", "output", "action", "error")
 """What a row may say beside the options; `error` is what `errors.jsonl` adds, and is not read."""
 REPORT = "report"
@@ -53,7 +56,8 @@ class Row:
     @property
     def inputs(self) -> tuple[str, ...]:
         """The files that the row reads, as far as it names them itself."""
-        return tuple(name for key in FILES for name in named(self.fields.get(key)))
+        names = tuple(name for key in FILES for name in named(self.fields.get(key)))
+        return names if self.job is None else (*names, *shown_files(self.job))
 
     def failed(self, error: object) -> Row:
         return replace(self, error=sayable(str(error)))
@@ -122,7 +126,21 @@ def absolute(fields: Mapping[str, Any], folder: Path) -> dict[str, Any]:
             found[name] = str(folder / value)
         elif isinstance(value, list | tuple) and all(isinstance(one, str | Path) for one in value):
             found[name] = [str(folder / one) for one in value]
-    return found
+    return found | {name: placed(kind, fields[name], folder) for name, kind in SHOWN.items() if fields.get(name)}
+
+
+def placed(kind: type[Control] | type[Reference], value: Any, folder: Path) -> Any:
+    """What controls or a reference are shown, by absolute paths."""
+    read = kind.read(value)
+
+    def one(given: Any) -> Any:
+        given = given.model_dump() if isinstance(given, kind) else given
+        picture = given.get("picture") if isinstance(given, dict) else None
+        if not isinstance(picture, str) or picture == EDGES:
+            return given
+        return {**given, "picture": str(folder / picture)}
+
+    return [one(given) for given in read] if isinstance(read, tuple) else one(read)
 
 
 def named(value: Any) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from ..editing.job import Job, Record, checked
 from ..errors import UsageError
 from ..photos.read import read_settings
 from ..photos.save import FORMATS, LOSSY
+from .keys import shown_files
 
 FILES = ("photo", "mask", "layout")
 """Fields that name files."""
@@ -46,9 +47,19 @@ def read_stored(path: Path, kind: type[Job], output: Path) -> Stored:
     for name in FILES:
         if fields.get(name):
             fields[name] = found(fields[name], path.parent)
-    named = [one for name in FILES for one in listed(fields.get(name))]
-    said = f"{path} names {', '.join([*named, 'the model ' + record.job.model])}: opened unless you say otherwise."
+    for name in ("control", "reference"):
+        fields |= {name: beside(fields[name], path.parent)} if fields.get(name) else {}
+    named = [one for name in FILES for one in listed(fields.get(name))] + shown_files(record.job)
+    loaded = ["the model " + record.job.model, *record.facts.adapters]
+    said = f"{path} names {', '.join([*named, *loaded])}: opened unless you say otherwise."
     return Stored(fields, record, (said,))
+
+
+def beside(shown: Any, folder: Path) -> Any:
+    """What controls or a reference are shown, with their pictures as `found` finds them."""
+    if isinstance(shown, dict):
+        return {**shown, "picture": found(shown["picture"], folder)}
+    return [beside(one, folder) for one in shown]
 
 
 def found(names: str | tuple[str, ...], folder: Path) -> str | tuple[str, ...]:

@@ -20,11 +20,13 @@ from typing import Any
 
 import torch
 
+from ..diffusion.adapters import located
 from ..diffusion.schedule import scheduler_class
 from ..editing.editor import Editor
 from ..editing.guided import guidance_of
 from ..editing.job import Method, Setup
 from ..errors import InlayError, ModelError
+from ..weights.adapters import Adapters
 from ..weights.device import pick_device, pick_dtype
 from ..weights.diffusion import fingerprint, locate
 from .keys import key_of
@@ -33,6 +35,9 @@ from .outputs import Outputs
 from .perform import Performed, Prepared, editor_for, prepare
 from .report import save_thumbnail
 from .rows import Outcome, Row, sayable
+
+MadeOf = tuple[str, Adapters]
+"""A model, and what is loaded onto it."""
 
 TOGETHER = {"cuda": 8, "mps": 4}
 """Rows that go through the loop together on a GPU; memory that does not hold them halves them. On a CPU it is one at a
@@ -53,7 +58,7 @@ class Worker:
         self.reader, self.writer = ThreadPoolExecutor(1), ThreadPoolExecutor(1)
         self.reading: dict[str, Future[Read]] = {}
         self.writing: list[Future[Outcome]] = []
-        self.broken: dict[str, InlayError] = {}
+        self.broken: dict[MadeOf, InlayError] = {}
 
     def answer(self, what: str, *arguments: Any) -> Any:
         """What a method gives, or the error that it raises on purpose."""
@@ -72,17 +77,21 @@ class Worker:
         return torch.cuda.device_count() if device.type == "cuda" else 1, TOGETHER.get(device.type, 1)
 
     def look(
-        self, models: Sequence[str], methods: Sequence[tuple[Method, ...]], schedulers: Sequence[str]
-    ) -> tuple[dict[str, str], dict[str, str], list[str | None], dict[str, str]]:
-        """Before any model loads: the fingerprint of each model's weights, or why they cannot be had; what is wrong
-        with each choice of methods; and with schedulers."""
+        self, models: Sequence[MadeOf], methods: Sequence[tuple[Method, ...]], schedulers: Sequence[str]
+    ) -> tuple[dict[MadeOf, str], dict[MadeOf, str], list[str | None], dict[str, str]]:
+        """Before any model loads: the fingerprint of each model's weights and of what is loaded onto it, or why they
+        cannot be had; what is wrong with each choice of methods; and with schedulers."""
         half = pick_dtype(self.setup.dtype, pick_device(self.setup.device)) == torch.float16
-        marks, missing, refused = dict[str, str](), dict[str, str](), dict[str, str]()
-        for name in models:
+        marks, missing, refused = dict[MadeOf, str](), dict[MadeOf, str](), dict[str, str]()
+        offline, allow_pickle = self.setup.offline, self.setup.allow_pickle
+        for made_of in models:
+            name, adapters = made_of
             try:
-                marks[name] = fingerprint(locate(name, self.setup.offline, self.setup.allow_pickle, half))
+                path = locate(name, offline, allow_pickle, half)
+                found = located(adapters, name, path, offline, allow_pickle, half)
+                marks[made_of] = fingerprint(path) + found.mark
             except InlayError as error:
-                missing[name] = str(error)
+                missing[made_of] = str(error)
         for scheduler in schedulers:
             try:
                 scheduler_class(scheduler)
@@ -122,7 +131,7 @@ class Worker:
             return []
         start = monotonic()
         try:
-            editor = self.editor(ready[0][1].prepared.job.model)
+            editor = self.editor(ready[0][1].prepared.job.made_of)
             results = editor.run_many([read.prepared.work for _, read in ready])
         except Exception as error:
             if len(ready) == 1:
@@ -136,14 +145,15 @@ class Worker:
             )
         return []
 
-    def editor(self, model: str) -> Editor:
+    def editor(self, made_of: MadeOf) -> Editor:
         """The loaded model; one that could not be loaded is not tried again."""
-        if model in self.broken:
-            raise self.broken[model]
+        if made_of in self.broken:
+            raise self.broken[made_of]
         try:
-            return editor_for(model, self.setup)
+            model, adapters = made_of
+            return editor_for(model, self.setup, adapters)
         except ModelError as error:
-            self.broken[model] = error
+            self.broken[made_of] = error
             raise
 
 

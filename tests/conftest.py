@@ -18,7 +18,7 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test asks a hub
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: threads only wait for each other
 
-from inlay.tests import tiny
+from inlay.tests import adapters, tiny
 
 
 @pytest.fixture(scope="session")
@@ -63,6 +63,22 @@ def clipseg(tmp_path_factory: pytest.TempPathFactory) -> str:
     folder = tmp_path_factory.mktemp("clipseg")
     tiny.save_clipseg(folder)
     return str(folder)
+
+
+@pytest.fixture(scope="session")
+def adapter(model_folder: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """(what, kind, ...) -> an adapter's file or folder, made once."""
+    made: dict[Any, Path] = {}
+
+    def get(what: str, kind: str = "sd1", **options: Any) -> Path:
+        key = (what, kind, *options.items())
+        if key not in made:
+            to = tmp_path_factory.mktemp(what)
+            folder = () if what in ("embedding", "t2i_adapter") else (model_folder(kind),)
+            made[key] = getattr(adapters, what)(kind, *folder, to, **options)
+        return made[key]
+
+    return get
 
 
 @dataclass(frozen=True)

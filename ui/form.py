@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from ..editing.job import JOBS, POINTERS, Job, Opening, Pointing, Record, Shell, checked
+from ..editing.job import EDGES, JOBS, POINTERS, Job, Opening, Pointing, Record, Shell, Written, checked
 from ..errors import UsageError
 from ..guidance.written import written
 
@@ -21,8 +21,8 @@ DRAWN = {*POINTERS, "words", "layout", "colour", "photo", "frame"}
 SLIDERS = {"mask_grow", "feather"}
 """Fields of a mask that are said by a slider beside it."""
 
-IDLE = {"action", "pick", "segmenter", "mask_read", "mask_fit", "mask_invert"}
-"""Fields that say nothing of a mask which is drawn already."""
+IDLE = {"action", "pick", "segmenter", "mask_read", "mask_fit", "mask_invert", "reference"}
+"""Fields that say nothing of a mask which is drawn already, and one that names a picture on this machine."""
 
 
 def form(kind: type[Job], model: str = "toybox") -> list[dict[str, Any]]:
@@ -62,14 +62,17 @@ def described(name: str, schema: Mapping[str, Any], kind: type[Job]) -> dict[str
     }
 
 
-LABELS = {"num_images": "Images", "match_colour": "Match colour"}
+LABELS = {"num_images": "Images", "match_colour": "Match colour", "lora": "LoRA", "vae": "Autoencoder"}
 
 
-def job_of(action: str, given: Mapping[str, Any], models: Collection[str], **ours: Any) -> Job:
+def job_of(
+    action: str, given: Mapping[str, Any], models: Collection[str], adapters: Collection[str] = (), **ours: Any
+) -> Job:
     """The job that a filled-in form asks for; `ours` are the fields that the page does not say by name.
 
     Raises:
-        UsageError: a field that the form does not have, or one outside its range; a model that was not offered.
+        UsageError: a field that the form does not have, or one outside its range; a model or adapter that was not
+            offered, or a control that is shown another picture than the photo's edges.
     """
     if action not in JOBS:
         raise UsageError(f"The page cannot {action!r}; load it anew.")
@@ -79,14 +82,19 @@ def job_of(action: str, given: Mapping[str, Any], models: Collection[str], **our
         raise UsageError(f"The form has no field {min(foreign)!r}; load the page anew.")
     if filled["model"] not in models:
         raise UsageError(f"The model {filled['model']!r} was not offered; start inlay ui with --model to use another.")
-    return checked(kind, **{"prompt": "", **filled, **ours})
+    job = checked(kind, **{"prompt": "", **filled, **ours})
+    if foreign := set(job.adapters.names) - set(adapters):
+        raise UsageError(f"{min(foreign)} was not offered; start inlay ui with --adapter {min(foreign)} to use it.")
+    if any(control.picture != EDGES for control in job.control):
+        raise UsageError("On the page a control follows the photo's edges; write it as NAME=canny.")
+    return job
 
 
 def filled_in(job: Job) -> dict[str, Any]:
     """What the form shows for a job: each field that differs from its default, as a shell would write it."""
     names = {field["name"] for field in form(type(job))} | sliders(type(job))
     return {
-        name: value if isinstance(value, bool | int | float) else spoken(name, value)[0]
+        name: value if isinstance(value, bool | int | float) else ";".join(spoken(name, value))
         for name, value in differing(job).items()
         if name in names
     }
@@ -108,7 +116,9 @@ def spoken(name: str, value: Any) -> list[str]:
     if name == "guidance_interval":
         return [",".join(f"{end:g}" for end in value)]
     if isinstance(value, list | tuple):
-        return [one if isinstance(one, str) else ",".join(f"{number:g}" for number in one) for one in value]
+        return [
+            str(one) if isinstance(one, str | Written) else ",".join(f"{number:g}" for number in one) for one in value
+        ]
     return [f"{value:g}" if isinstance(value, float) else str(value)]
 
 

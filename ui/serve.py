@@ -8,6 +8,7 @@ import shutil
 import socket
 import sys
 import webbrowser
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -43,6 +44,7 @@ def page(
     *,
     model: str = "toybox",
     segmenter: str = "auto",
+    adapter: Sequence[str] = (),
     host: str = "127.0.0.1",
     port: int = 0,
     folder: Path | None = None,
@@ -52,6 +54,7 @@ def page(
 
     Args:
         photo: opened at once.
+        adapter: LoRAs, embeddings, autoencoders and controls that pages may load, beside those on this machine.
         port: 0 takes a free one.
         folder: where photos, masks and results are kept; default `inlay-history` beside the photo, else here.
 
@@ -67,7 +70,9 @@ def page(
         from .guard import is_local
         from .server import Server
     history = History((folder or (photo.parent if photo else Path()) / FOLDER).absolute())
-    server = Server(history, setup, model, segmenter, opened=kept(history, photo, setup) if photo else None)
+    server = Server(
+        history, setup, model, segmenter, tuple(adapter), opened=kept(history, photo, setup) if photo else None
+    )
     bound = listening(host, port)
     port = bound.getsockname()[1]
     token = secrets.token_urlsafe(24)

@@ -86,6 +86,8 @@ class Server:
     setup: Setup
     model: str
     segmenter: str = "auto"
+    offered: tuple[str, ...] = ()
+    """Adapters that the server was started with."""
     opened: str | None = None
     """The id of the photo that a page begins with."""
     events: Events = field(default_factory=Events)
@@ -186,6 +188,15 @@ class Server:
         here = [one.name for one in weights_at_hand() if one.kind == "diffusion" and one.state == "ready"]
         return list(dict.fromkeys([self.model, *here]))
 
+    @cached_property
+    def adapters(self) -> set[str]:
+        """What a page may load onto a model: what the server was started with, and what is on this machine."""
+        from ..weights.at_hand import weights_at_hand
+        from ..weights.catalogue import CONTROLS
+
+        here = {one.name for one in weights_at_hand() if one.kind in ("lora", "embedding", "vae", "control")}
+        return {*self.offered, *here, *(kind for (kind, _), name in CONTROLS.items() if name in here)}
+
     async def listen(self, _: Request) -> Response:
         news = [run.news() for run in self.work.runs]
         return StreamingResponse(self.events.listen("runs", news), media_type="text/event-stream")
@@ -258,7 +269,7 @@ class Server:
         if wish.ending not in ENDINGS:
             raise UsageError(f"Results are written as {', '.join(ENDINGS)}, not as {wish.ending!r}.")
         ours = self.of_photo(wish) if wish.action in ("edit", "remove", "extend") else self.laid_out(wish)
-        job = form.job_of(wish.action, {"model": self.model, **wish.fields}, self.models, **ours)
+        job = form.job_of(wish.action, {"model": self.model, **wish.fields}, self.models, self.adapters, **ours)
         if isinstance(job, ExtendJob) and not any(float(getattr(job, side).rstrip("%")) for side in form.SIDES):
             raise UsageError("Nothing is added; drag an edge of the frame outwards, or say how much to add at a side.")
         check_quality(FORMATS[wish.ending], job.quality)

@@ -171,7 +171,7 @@ class Work:
 
         if not isinstance(job, GenerateJob) or job.layout is None or job.size is not None:
             return job
-        return job.model_copy(update={"size": editor_for(job.model, self.setup).model.native_size})
+        return job.model_copy(update={"size": editor_for(job.model, self.setup, job.adapters).model.native_size})
 
     def _look(self, run: Run, result: Result, number: int) -> None:
         """Make one picture of a result again, and write where its words looked."""

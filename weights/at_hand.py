@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ..errors import ModelError
 from . import catalogue, hub
+from .adapters import adapter_file, kind_of, names_file
 from .catalogue import CLIP, DETECTORS, EMBEDDED, KNOWN, METRICS
 from .device import pick_device, pick_dtype
 from .download import Progress, fetch
@@ -35,11 +36,17 @@ def weights_at_hand() -> list[Weights]:
         Weights(name, "diffusion", _state(not lacking(folder)), _size(folder), "MIT", folder)
         for name, folder in EMBEDDED.items()
     ]
-    snapshots = cached_models()
+    folders = cached_folders()
+    snapshots = {name: folder for name, folder in folders.items() if not lacking(folder)}
     diffusion = [
         Weights(name, "diffusion", "ready", _size(folder), "see its page", folder)
         for name, folder in snapshots.items()
         if (folder / INDEX).is_file()
+    ]
+    adapters = [
+        Weights(name, kind, "ready", _size(folder), "see its page", folder)
+        for name, folder in folders.items()
+        if (kind := _adapter(folder))
     ]
     known = [
         Weights(one.name, one.kind, _state(catalogue.is_present(one)), one.size, one.licence, one.folder)
@@ -49,11 +56,25 @@ def weights_at_hand() -> list[Weights]:
         Weights(one.name, one.kind, _state(one.name in snapshots), one.size, one.licence, snapshots.get(one.name))
         for one in (*DETECTORS, CLIP)
     ]
-    return [*embedded, *diffusion, *known, *others]
+    return [*embedded, *diffusion, *adapters, *known, *others]
+
+
+def _adapter(folder: Path) -> str | None:
+    """Which kind of adapter a folder holds, whole; None for another thing."""
+    try:
+        kind = None if (folder / INDEX).is_file() else kind_of(folder)
+    except ModelError:
+        return None
+    return None if kind in ("vae", "control") and lacking(folder) else kind
 
 
 def cached_models() -> dict[str, Path]:
     """Hub id to folder, for whole models in the hub's cache."""
+    return {name: folder for name, folder in cached_folders().items() if not lacking(folder)}
+
+
+def cached_folders() -> dict[str, Path]:
+    """Hub id to folder, for all of models and adapters that is in the hub's cache."""
     from huggingface_hub import constants, scan_cache_dir
     from huggingface_hub.errors import CacheNotFound
 
@@ -62,20 +83,22 @@ def cached_models() -> dict[str, Path]:
     except CacheNotFound:
         return {}
     names = sorted(repository.repo_id for repository in found if repository.repo_type == "model")
-    folders = {name: folder for name in names if (folder := hub.cached(name))}
-    return {name: folder for name, folder in folders.items() if not lacking(folder)}
+    return {name: folder for name in names if (folder := hub.cached(name))}
 
 
 def download(name: str, *, offline: bool = False, on_progress: Progress | None = None) -> Path:
     """The folder of a model's weights, fetched where they are missing or corrupt.
 
-    `name`: a known model, a hub id like owner/name, or an embedded one, which is always there.
+    `name`: a known model, a hub id like owner/name, a file in such a repository, like owner/name/file.safetensors, or
+    an embedded one, which is always there.
 
     Raises:
         ModelError: an unknown name, no connection, or nothing here and `offline`.
     """
     if name in EMBEDDED:
         return EMBEDDED[name]
+    if names_file(name):
+        return adapter_file(name, offline).parent
     if "/" in name:
         half = str(pick_dtype("auto", pick_device())) == "torch.float16"
         return hub.fetch(name, offline=offline, half=half)

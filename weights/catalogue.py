@@ -167,6 +167,20 @@ DETECTORS = (
     HubModel("CIDAS/clipseg-rd64-refined", "detection", "Apache-2.0", 604_000_000),
 )
 """What finds things by a text, best first."""
+CONTROLS = {
+    ("canny", "sd1"): "lllyasviel/control_v11p_sd15_canny",
+    ("depth", "sd1"): "lllyasviel/control_v11f1p_sd15_depth",
+    ("openpose", "sd1"): "lllyasviel/control_v11p_sd15_openpose",
+    ("scribble", "sd1"): "lllyasviel/control_v11p_sd15_scribble",
+    ("canny", "sdxl"): "diffusers/controlnet-canny-sdxl-1.0",
+    ("depth", "sdxl"): "diffusers/controlnet-depth-sdxl-1.0",
+}
+"""ControlNets by what their picture shows and the kind of model that they were made for."""
+REFERENCES = {
+    ("", "sd1"): "h94/IP-Adapter/models/ip-adapter_sd15.safetensors",
+    ("", "sdxl"): "h94/IP-Adapter/sdxl_models/ip-adapter_sdxl.safetensors",
+}
+"""The IP-Adapter where none is named, by the kind of model."""
 CLIP = HubModel("openai/clip-vit-base-patch32", "metric", "MIT", 606_000_000)
 
 

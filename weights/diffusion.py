@@ -12,9 +12,7 @@ from typing import Any
 from ..errors import ModelError
 from .catalogue import EMBEDDED, embedded_segmenter
 from .hub import cached, fetch
-from .parts import INDEX, read_json
-
-PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
+from .parts import INDEX, read_json, refuse_pickle
 
 
 def locate(name: str, offline: bool = False, allow_pickle: bool = False, half: bool = False) -> Path:
@@ -28,8 +26,7 @@ def locate(name: str, offline: bool = False, allow_pickle: bool = False, half: b
             raise ModelError(f"The embedded model {name} is missing from this installation; reinstall inlay.")
         return EMBEDDED[name]
     path = Path(name).expanduser()
-    if path.suffix in PICKLES:
-        raise ModelError(f"{name} is a pickle, which can run code when it is opened; convert it to .safetensors first.")
+    refuse_pickle(name)
     if path.is_file() or (path / INDEX).is_file():
         return path
     if path.exists():

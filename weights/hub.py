@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ModelError
-from .parts import INDEX, lacking, needed
+from .parts import INDEX, lacking, needed, only
 
 
 def fetch(
@@ -18,7 +18,7 @@ def fetch(
     """The folder of a model given by folder or hub id; one that is whole in the cache is used without asking the hub.
 
     Of several variants only one is fetched: that of half precision where `half`, else the plain one. `index` says that
-    a diffusion model is wanted.
+    a diffusion model is wanted; else a repository without configurations is one of an adapter's file.
 
     Raises:
         ModelError: not here, and not to be had; nothing that inlay could load.
@@ -39,6 +39,8 @@ def fetch(
         files = HfApi().list_repo_files(name)
         if index and INDEX not in files:
             raise ModelError(f"{name} is no diffusion model; it has no {INDEX}.")
+        if not {INDEX, "config.json"} & set(files):
+            return fetch_file(name, None, offline).parent
         folder = Path(snapshot_download(name, allow_patterns=needed(files, half, allow_pickle)))
     except (OfflineModeIsEnabled, HfHubHTTPError, HFValidationError, OSError) as error:
         raise ModelError(
@@ -47,6 +49,56 @@ def fetch(
     if said := lacking(folder, allow_pickle):
         raise ModelError(f"The model {name} cannot be used, it has {said}; choose another.")
     return folder
+
+
+def fetch_file(name: str, file: str | None, offline: bool) -> Path:
+    """One file of a repository, from the hub's cache or fetched into it; without `file` the one that is an adapter.
+
+    Raises:
+        ModelError: not here, and not to be had; none, or several of which none is named.
+    """
+    from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+
+    folder = cached(name)
+    if folder and file is None and any(folder.glob("*.safetensors")):
+        return folder / only([one.name for one in folder.iterdir()], name)
+    try:
+        if file and isinstance(here := try_to_load_from_cache(name, file), str):
+            return Path(here)
+        if not offline:
+            file = file or only(HfApi().list_repo_files(name), name)
+            return Path(hf_hub_download(name, file))
+    except (OfflineModeIsEnabled, HfHubHTTPError, HFValidationError, OSError) as error:
+        raise ModelError(f"{_file(name, file)} is not on this machine and could not be fetched.") from error
+    raise ModelError(
+        f"{_file(name, file)} is not on this machine; with a connection run: inlay models download {_file(name, file)}"
+    )
+
+
+def _file(name: str, file: str | None) -> str:
+    return f"{name}/{file}" if file else name
+
+
+def fetch_folder(name: str, folder: str, offline: bool) -> None:
+    """A network of transformers in a folder of a repository, into the hub's cache where it is not there.
+
+    Raises:
+        ModelError: not to be had.
+    """
+    from huggingface_hub import HfApi, snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+
+    here = cached(name)
+    if here and (here / folder).is_dir() and not lacking(here / folder):
+        return
+    if offline:
+        raise ModelError(f"{name}/{folder} is not on this machine; run once with a connection.")
+    try:
+        inside = [file.removeprefix(f"{folder}/") for file in HfApi().list_repo_files(name) if file.startswith(folder)]
+        snapshot_download(name, allow_patterns=[f"{folder}/{file}" for file in needed(inside, half=False)])
+    except (OfflineModeIsEnabled, HfHubHTTPError, HFValidationError, OSError) as error:
+        raise ModelError(f"{name}/{folder} is not on this machine and could not be fetched.") from error
 
 
 def cached(name: str) -> Path | None:

@@ -14,6 +14,9 @@ from ..errors import ModelError
 WEIGHTED = ("unet", "vae", "text_encoder", "text_encoder_2")
 WORDED = ("tokenizer", "tokenizer_2")
 INDEX = "model_index.json"
+PICKLES = (".ckpt", ".pt", ".pth", ".bin", ".pkl")
+SAVED_AS = ("pytorch_lora_weights.safetensors", "learned_embeds.safetensors")
+"""What diffusers' savers call the one file of an adapter."""
 _VARIANT = r"\.(fp16|fp32|bf16|ema|non_ema)"
 _WEIGHTS = re.compile(  # older shards have their variant behind the number
     rf"(?:diffusion_pytorch_model|model|pytorch_model)(?:{_VARIANT})?(?:-\d{{5}}-of-(\d{{5}}))?(?:{_VARIANT})?"
@@ -117,3 +120,27 @@ def read_json(path: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} is missing or damaged; fetch or convert the model anew.") from error
+
+
+def refuse_pickle(name: str) -> None:
+    """Raises ModelError where a name is that of a pickle."""
+    if Path(name).suffix in PICKLES:
+        raise ModelError(f"{name} is a pickle, which can run code when it is opened; convert it to .safetensors first.")
+
+
+def only(names: list[str], where: str) -> str:
+    """Of the files of a folder the one that is an adapter.
+
+    Raises:
+        ModelError: none, several, or a pickle alone.
+    """
+    weights = [name for name in sorted(names) if name.endswith(".safetensors") and "/" not in name]
+    chosen = [name for name in weights if name in SAVED_AS] or weights
+    if len(chosen) == 1:
+        return chosen[0]
+    if chosen:
+        raise ModelError(f"{where} holds {', '.join(chosen)}; name one of them as {where}/{chosen[0]}.")
+    pickles = [name for name in names if Path(name).suffix in PICKLES]
+    if pickles:
+        refuse_pickle(f"{where}/{pickles[0]}")
+    raise ModelError(f"{where} holds no .safetensors file; name another.")

@@ -103,7 +103,7 @@ def test_controlnet_through_the_seam_equals_its_pipeline(loaded, model_folder):
         torch.nn.init.normal_(convolution.weight, std=0.3)
     hint = torch.rand(1, 3, 48, 40)
 
-    def residuals(source, timestep, states):
+    def residuals(source, timestep, states, added):
         down, middle = control(source, timestep, states, hint.expand(len(source), -1, -1, -1), return_dict=False)
         return {"down_block_additional_residuals": down, "mid_block_additional_residual": middle}
 
@@ -130,7 +130,7 @@ def test_t2i_adapter_through_the_seam_equals_its_pipeline(loaded, model_folder):
     hint = torch.rand(1, 3, 48, 40)
     features = [feature.detach() for feature in adapter(hint)]
 
-    def residuals(source, timestep, states):
+    def residuals(source, timestep, states, added):
         return {
             "down_intrablock_additional_residuals": [
                 feature.expand(len(source), -1, -1, -1).clone() for feature in features

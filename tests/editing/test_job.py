@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 
 ELSEWHERE = {
     *("action", "prompt", "model", "method", "words", "layout", "colour"),
+    *("lora", "embedding", "vae", "control", "reference"),
     *("photo", "point", "box", "select", "pick", "mask", "frame", "segmenter"),
     *("mask_read", "mask_fit", "mask_fill_holes", "mask_grow", "mask_invert", "mask_soften"),
     "quality",

@@ -108,7 +108,7 @@ def needed(model: Model, level: Level, size: tuple[int, int], gradients: bool) -
 
 def weights(model: Model, level: Level) -> int:
     """Bytes of the weights that stay on the device."""
-    modules = [model.unet] if level.offloaded else [model.unet, model.vae, *model.prompts.encoders]
+    modules = [model.unet, *model.controls, *(() if level.offloaded else model.beside)]
     return sum(weight.numel() * weight.element_size() for module in modules for weight in module.parameters())
 
 

@@ -12,6 +12,7 @@ from inlay.editing.crop import Box
 from inlay.editing.editor import default_method
 from inlay.editing.extend import pixels, strips
 from inlay.editing.job import ExtendJob, checked
+from inlay.editing.shown import NOTHING
 from inlay.editing.task import extension
 from inlay.errors import UsageError
 from inlay.guidance.removal import Removal
@@ -141,7 +142,7 @@ def test_surroundings_are_continued_at_the_strength_that_is_asked_for_or_advised
 def test_an_extension_hides_what_is_not_painted_yet_and_has_noise_of_its_own_in_each_window(models):
     photo = Photo.from_image(np.full((300, 40, 3), 90, np.uint8))
     job = checked(ExtendJob, left=20, guidance_scale=1.0, strength=0.8, method="removal")
-    task = extension(job, models("sd1"), photo, guidance=Removal())
+    task = extension(job, models("sd1"), photo, guidance=Removal(), shown=NOTHING)
     painted = np.zeros((300, 60), bool)
     for window in task.windows:
         hidden = window.regions[0].tensor().numpy()

@@ -5,6 +5,7 @@ those of the command line itself. An option that is not given is None, so the re
 `--from` hold. Nothing heavy is imported before a command runs.
 """
 
+import errno
 import inspect
 import json
 import signal
@@ -550,6 +551,8 @@ def explained(error: Exception) -> int:
     """Say what went wrong; the exit code."""
     if not isinstance(error, InlayError) and (isinstance(error, MemoryError) or "out of memory" in str(error)):
         error = OutOfMemoryError("Memory ran out; choose a smaller photo, --size or model.")
+    if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+        error = UsageError(f"{str(error.filename)[:60]}... is longer than the name of a file can be.")
     if isinstance(error, InlayError):
         typer.echo(f"inlay: {error}", err=True)
         return error.exit_code

@@ -6,6 +6,7 @@ PyTorch is not imported here, so that the answer comes within a second, and for 
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from ..editing.job import EDGES, POINTERS, EditJob, ExtendJob, GenerateJob, Job, Opening, Pointing
@@ -40,7 +41,7 @@ def check_headers(job: Job, max_pixels: int) -> tuple[int, int] | None:
     if job.reference:
         size_of(job.reference.picture)
     layout = layout_of(job)
-    if layout is not None and not Path(layout).is_file():
+    if layout is not None and not os.path.isfile(layout):
         raise UsageError(f"The layout {layout} does not exist, or is no file.")
     return size
 

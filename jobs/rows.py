@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
@@ -223,8 +224,10 @@ def check_files(row: Row, output: Path, max_pixels: int) -> None:
 
 def apart(rows: Iterable[Row], output: Path) -> Iterator[Row]:
     """The rows, but those that take another's id or output, or write what any row reads, with a sentence."""
-    rows = list(rows)
-    read = {os.path.realpath(name) for row in rows for name in row.inputs if "\0" not in name}
+    rows, read = list(rows), set[str]()
+    for name in (name for row in rows for name in row.inputs):
+        with suppress(ValueError):  # no file can have such a name
+            read.add(os.path.realpath(name))
     ids: dict[str, str] = {}
     taken: dict[str, str] = {}
     for row in rows:

@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-ELSEWHERE = ("models download", "stable-diffusion-v1-5", "my-model.safetensors", "./sd15", "inlay ui")
+ELSEWHERE = ("models download", "stable-diffusion-v1-5", "stabilityai", "my-model.safetensors", "./sd15", "inlay ui")
 """What stands in commands that need the network, weights that are not here, or a browser."""
 
 

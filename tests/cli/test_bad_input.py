@@ -62,6 +62,14 @@ def refused(ran: Any, code: int, *said: str) -> None:
     assert not Path(OUT).exists()
 
 
+@pytest.mark.parametrize("option", ["--lora", "--vae", "--model", "--layout"])
+def test_names_longer_than_any_file_has_are_refused(edit: Any, option: str) -> None:
+    place = () if option == "--layout" else BOX
+    ran = edit("photo.png", *place, option, "x" * 5000)
+    assert ran.code == 2, ran.err[-300:]
+    assert "unexpected" not in ran.err
+
+
 @pytest.mark.parametrize("orientation", range(2, 9))
 def test_turned_photos_are_edited_as_they_are_shown(edit: Any, orientation: int) -> None:
     exif = Image.Exif()

@@ -286,6 +286,7 @@ def test_folders_removal_extension_and_generation(folder):
         ({"output": "x\x00.png"}, "cannot be"),
         ({"id": ["a"]}, "is no text"),
         ({"id": "\ud800"}, "cannot be written down"),
+        ({"photo": "\ud800.png"}, "does not exist"),
         ({"seed": -1}, "seed"),
         ({"strenght": 0.5}, "strenght"),
         ({"action": "paint"}, "no action 'paint'"),

@@ -20,9 +20,10 @@ import time
 import warnings
 import zlib
 from collections import Counter
-from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from dataclasses import dataclass, field
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin
 
@@ -483,7 +484,9 @@ class House:
         ), said
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 < LARGEST, f"memory: {said}"
         after = self.seen()
+        asked = tuple(self.named(given.arguments))
         ours = {path for path in before.keys() | after.keys() if not path.startswith("out/")}
+        ours -= {path for path in after.keys() - before.keys() if path.startswith(asked)}
         assert {path: after.get(path) for path in ours} == {path: before.get(path) for path in ours}, f"wrote: {said}"
         assert not [path for path in after if path.endswith(".part")], f"left a part: {said}"
         if code and given.arguments[0] != "batch":
@@ -503,6 +506,15 @@ class House:
                 path.unlink()
         for name, content in files.items():
             (folder / name).write_bytes(content)
+
+    def named(self, arguments: Sequence[str]) -> Iterator[str]:
+        """Where the command says that its picture goes, be it by a link that leads elsewhere; without the ending. Rows
+        of a batch may not."""
+        for option, value in pairwise(arguments):
+            if option != "--output" or arguments[0] == "batch":
+                continue
+            with suppress(ValueError):  # no file can have such a name
+                yield os.path.relpath(os.path.splitext(os.path.realpath(value))[0], os.path.realpath(self.root))
 
     def seen(self) -> dict[str, tuple[int, int]]:
         """Every file below the root: its size and time."""

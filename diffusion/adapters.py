@@ -266,12 +266,10 @@ def fuse(name: str, pipe: Any, file: Path, mark: str, scale: float) -> None:
     Raises:
         ModelError: it was not loaded in whole.
     """
-    from safetensors.torch import load_file
-
     pipe.load_lora_weights(file.parent, weight_name=file.name, adapter_name=mark)
     parts = [part for part in BEGINS if getattr(pipe, part, None) is not None]
     names = [one for part in parts for one, _ in getattr(pipe, part).named_parameters() if f".{mark}." in one]
-    given = [key for key in load_file(file) if not key.endswith(".alpha")]
+    given = [key for key in header(file) if not key.endswith(".alpha")]
     if len(names) != len(given):
         raise ModelError(f"diffusers loads {len(names)} of the {len(given)} tensors of {name}; choose another LoRA.")
     pipe.fuse_lora(components=parts, lora_scale=scale)

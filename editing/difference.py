@@ -21,7 +21,7 @@ from ..errors import UsageError
 from ..photos.photo import Photo
 from .crop import crops_for
 from .sampling import encoded, seam
-from .windows import native_side
+from .windows import native_side, signed
 
 NOISES, STRENGTH, THRESHOLD = 10, 0.5, 0.5
 """The paper's: how many noises are averaged over, how strong they are, and where the scaled map is cut."""
@@ -38,7 +38,7 @@ def difference_mask(model: Model, photo: Photo, there: str, wanted: str) -> Bool
     """
     height, width = photo.pixels.shape[:2]
     (crop,) = crops_for(np.ones((height, width), bool), native_side(model), model.grid, context=0, split=False)
-    pixels = torch.from_numpy(crop.cut(photo.pixels)).permute(2, 0, 1)[None].float() / 127.5 - 1
+    pixels = signed(crop.cut(photo.pixels))
     found = difference_map(model, pixels, there, wanted)
     seen = interpolate(found[None, None], pixels.shape[-2:], mode="bilinear")[0, 0].float().cpu().numpy()
     return crop.restore(seen) >= THRESHOLD

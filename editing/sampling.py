@@ -128,7 +128,10 @@ def encoded(model: Model, prompts: Sequence[str], negative: bool = False) -> Emb
     """The embedding of each prompt; what several samples share is encoded once."""
     known = {prompt: model.prompts.encode([prompt], negative=negative) for prompt in dict.fromkeys(prompts)}
     made = Embedding.cat([known[prompt] for prompt in prompts]).to(model.device)
-    return replace(made, picture=model.eye.blank.expand(len(made), *model.eye.blank.shape[1:])) if model.eye else made
+    if model.eye is None:
+        return made
+    blank = model.eye.blank
+    return replace(made, picture=blank.expand(len(made), *blank.shape[1:]))
 
 
 def looking(model: Model, embedding: Embedding, samples: Sequence[Sample]) -> Embedding:

@@ -67,7 +67,7 @@ def native_side(model: Model) -> int:
 def canvas_of(photo: Photo, window: Window, fill: str) -> Canvas:
     """The photo in a window, at the model's size, with `fill` where the place is."""
     shown = filled(window.crop.cut(photo.pixels), window.cover, fill)
-    pixels = torch.from_numpy(shown).permute(2, 0, 1)[None].float() / 127.5 - 1
+    pixels = signed(shown)
     return Canvas(pixels, torch.from_numpy(window.cover), torch.from_numpy(window.change))
 
 
@@ -115,6 +115,11 @@ def pasted(photo: Photo, patch: UInt8[np.ndarray, "h w 3"], window: Window, job:
         match_grain=job.match_grain,
     )
     return photo.with_patch(made.pixels, made.region, at=(crop.inside.left, crop.inside.top))
+
+
+def signed(pixels: UInt8[np.ndarray, "H W 3"]) -> Float[Tensor, "1 3 H W"]:
+    """Pixels as the model takes them, in [-1, 1]."""
+    return torch.from_numpy(pixels).permute(2, 0, 1)[None].float() / 127.5 - 1
 
 
 def eight_bit(pixels: Float[Tensor, "b 3 H W"]) -> list[UInt8[np.ndarray, "H W 3"]]:

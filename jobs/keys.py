@@ -10,7 +10,9 @@ from typing import Any
 from ..editing.job import EDGES, Job
 from ..errors import PhotoError
 
-NAMES = {"photo", "mask", "layout", "model"}
+FILES = ("photo", "mask", "layout")
+"""Fields of jobs that name files."""
+NAMES = {*FILES, "model"}
 """Fields that name what is hashed by its content."""
 
 

@@ -15,7 +15,7 @@ import torch
 from ..diffusion.adapters import located
 from ..diffusion.schedule import check_scheduler
 from ..editing.editor import Editor, OnGlimpse
-from ..editing.extend import extended
+from ..editing.extend import enlarged
 from ..editing.guided import guidance_of
 from ..editing.job import EDGES, POINTERS, EditJob, ExtendJob, GenerateJob, Job, Opening, Record, RemoveJob, Setup
 from ..editing.rank import ClipRanker
@@ -29,7 +29,7 @@ from ..guidance.regions import Region
 from ..guidance.segmenter import class_of
 from ..photos.mask_files import fitted
 from ..photos.photo import Photo
-from ..weights.adapters import Adapters, adapter_file, words_of
+from ..weights.adapters import Adapters, Found, adapter_file, words_of
 from ..weights.device import pick_device, pick_dtype
 from ..weights.diffusion import belongings, locate
 from .layout import CANVAS, Layout, read_colour_layout, read_layout
@@ -156,7 +156,7 @@ def shown_by(job: Job, photo: Photo | None, setup: Setup) -> Shown:
     controls = tuple(None if one.picture == EDGES else pixels(one.picture) for one in job.control)
     shown = Shown(controls, pixels(job.reference.picture) if job.reference else None)
     if photo is not None:
-        shown.check(extended(photo, job)[0].size if isinstance(job, ExtendJob) and controls else photo.size)
+        shown.check(enlarged(photo.size, job)[0] if isinstance(job, ExtendJob) else photo.size)
     return shown
 
 
@@ -165,12 +165,21 @@ def check_adapters(model: str, adapters: Adapters, setup: Setup) -> None:
     """Refuse adapters that are not there or do not fit the model, before it is loaded.
 
     Raises:
-        ModelError: see `inlay.diffusion.adapters.located`.
+        ModelError: see `weights_of`.
     """
     if adapters:
-        half = pick_dtype(setup.dtype, pick_device(setup.device)) == torch.float16
-        path = locate(model, setup.offline, setup.allow_pickle, half)
-        located(adapters, model, path, setup.offline, setup.allow_pickle, half)
+        weights_of(model, adapters, setup)
+
+
+def weights_of(model: str, adapters: Adapters, setup: Setup) -> tuple[Path, Found]:
+    """Where the weights of a model lie, and those of what is loaded onto it, fetched where they are not here.
+
+    Raises:
+        ModelError: see `inlay.weights.diffusion.locate` and `inlay.diffusion.adapters.located`.
+    """
+    half = pick_dtype(setup.dtype, pick_device(setup.device)) == torch.float16
+    path = locate(model, setup.offline, setup.allow_pickle, half)
+    return path, located(adapters, model, path, setup.offline, setup.allow_pickle, half)
 
 
 def check_learned(job: Job, places: Places, setup: Setup) -> None:

@@ -16,11 +16,9 @@ from ..editing.job import EDGES, JOBS, Control, Job, Reference, checked, merged
 from ..errors import InlayError, UsageError
 from ..photos.save import FORMATS, check_output
 from .headers import check_headers
-from .keys import shown_files
+from .keys import FILES, shown_files
 from .manifest import Stated
 
-FILES = ("photo", "mask", "layout")
-"""Fields that name files."""
 SHOWN: dict[str, type[Control] | type[Reference]] = {"control": Control, "reference": Reference}
 """Fields that name a picture among other things."""
 OWN = ("id", "output", "action", "error")

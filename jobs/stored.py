@@ -11,10 +11,7 @@ from ..editing.job import Job, Record, checked
 from ..errors import UsageError
 from ..photos.read import read_settings
 from ..photos.save import FORMATS, LOSSY
-from .keys import shown_files
-
-FILES = ("photo", "mask", "layout")
-"""Fields that name files."""
+from .keys import FILES, shown_files
 
 
 @dataclass(frozen=True)

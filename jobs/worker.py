@@ -20,19 +20,18 @@ from typing import Any
 
 import torch
 
-from ..diffusion.adapters import located
 from ..diffusion.schedule import scheduler_class
 from ..editing.editor import Editor
 from ..editing.guided import guidance_of
 from ..editing.job import Method, Setup
 from ..errors import InlayError, ModelError
 from ..weights.adapters import Adapters
-from ..weights.device import pick_device, pick_dtype
-from ..weights.diffusion import fingerprint, locate
+from ..weights.device import pick_device
+from ..weights.diffusion import fingerprint
 from .keys import key_of
 from .ledger import sha256_of
 from .outputs import Outputs
-from .perform import Performed, Prepared, editor_for, prepare
+from .perform import Performed, Prepared, editor_for, prepare, weights_of
 from .report import save_thumbnail
 from .rows import Outcome, Row, sayable
 
@@ -81,14 +80,10 @@ class Worker:
     ) -> tuple[dict[MadeOf, str], dict[MadeOf, str], list[str | None], dict[str, str]]:
         """Before any model loads: the fingerprint of each model's weights and of what is loaded onto it, or why they
         cannot be had; what is wrong with each choice of methods; and with schedulers."""
-        half = pick_dtype(self.setup.dtype, pick_device(self.setup.device)) == torch.float16
         marks, missing, refused = dict[MadeOf, str](), dict[MadeOf, str](), dict[str, str]()
-        offline, allow_pickle = self.setup.offline, self.setup.allow_pickle
         for made_of in models:
-            name, adapters = made_of
             try:
-                path = locate(name, offline, allow_pickle, half)
-                found = located(adapters, name, path, offline, allow_pickle, half)
+                path, found = weights_of(*made_of, self.setup)
                 marks[made_of] = fingerprint(path) + found.mark
             except InlayError as error:
                 missing[made_of] = str(error)

@@ -3,7 +3,7 @@
     FOLDER/photos/coffee-0123456789abcdef.jpg      the bytes as they came
     FOLDER/masks/0123456789abcdef.png              white = edit
     FOLDER/masks/0123456789abcdef.json             a layout over masks beside it
-    FOLDER/results/20261126-110512-a-red-apple/    coffee-1.png, coffee-2.png, ..., and result.json, written last
+    FOLDER/results/20261126-110512-042-a-red-apple/    coffee-1.png, coffee-2.png, ..., and result.json, written last
 
 Pages name these by the last part of a name; a name that is none of ours opens nothing.
 """
@@ -13,8 +13,8 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import time
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -106,7 +106,8 @@ class History:
 
     def new_result(self, prompt: str) -> Path:
         """A new folder for the pictures of a run."""
-        name = "-".join(part for part in (time.strftime("%Y%m%d-%H%M%S"), plain(prompt)[:40].strip("-")) if part)
+        moment = datetime.now().strftime("%Y%m%d-%H%M%S-%f")[:-3]  # to the millisecond: names sort results
+        name = "-".join(part for part in (moment, plain(prompt)[:40].strip("-")) if part)
         for attempt in range(1, 10_000):
             folder = self.results / (name if attempt == 1 else f"{name}-{attempt}")
             try:
@@ -114,7 +115,7 @@ class History:
                 return folder
             except FileExistsError:
                 continue
-        raise AssertionError("ten thousand results in one second")
+        raise AssertionError("ten thousand results in one millisecond")
 
     def close_result(self, folder: Path, records: list[dict[str, Any]], notes: list[str]) -> None:
         """The last word of a run: without it a folder counts as unfinished and is not listed."""

@@ -9,6 +9,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 import zlib
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,6 +19,7 @@ import pytest
 from inlay import Photo
 from inlay.ui import server
 from inlay.ui.guard import Guard
+from inlay.ui.history import History
 from inlay.ui.serve import listening
 from inlay.ui.server import ENDINGS
 
@@ -288,3 +290,11 @@ def test_the_command_says_first_where_the_page_is(tmp_path: Path) -> None:
 
 def test_the_page_offers_every_format_that_results_have() -> None:
     assert all(f'"{ending}"' in (PAGE / "form.js").read_text() for ending in ENDINGS)
+
+
+def test_of_two_results_the_later_one_sorts_later_whatever_its_words(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    first = history.new_result("a zebra")
+    time.sleep(0.002)
+    second = history.new_result("")
+    assert first.name < second.name

@@ -95,10 +95,15 @@ def prompts_of(objects: int, count: int) -> tuple[list[str], list[list[int]]]:
     for index in range(count):
         first = index % len(nouns)
         chosen = [first, random.choice([k for k in range(len(nouns)) if k != first])][:objects]
-        things = " and ".join(f"{'an' if nouns[k][0] in 'aeiou' else 'a'} {nouns[k]}" for k in chosen)
+        things = " and ".join(phrase(nouns[k]) for k in chosen)
         prompts.append(f"{things} {random.choice(grounds)}")
         classes.append([k + 1 for k in chosen])
     return prompts, classes
+
+
+def phrase(noun: str) -> str:
+    """A noun with its article."""
+    return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
 
 
 @torch.no_grad()

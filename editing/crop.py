@@ -14,6 +14,7 @@ from jaxtyping import Bool, Float, Shaped, UInt8
 from ..errors import UsageError
 
 _CELLS = 64  # parts of a mask are told apart on a grid of this many cells along the longer side
+_ENLARGE, _ASPECT = 4.0, 2.0
 
 
 class Box(NamedTuple):
@@ -89,9 +90,13 @@ class Crop:
 
     def cut_mask(self, mask: Bool[np.ndarray, "H W"] | Float[np.ndarray, "H W"]) -> Float[np.ndarray, "h w"]:
         """How much of each model pixel the mask covers, 0…1: averaged, so that one masked pixel never vanishes."""
+        return self.covered(self.take(mask))
+
+    def covered(self, mask: Bool[np.ndarray, "H W"] | Float[np.ndarray, "H W"]) -> Float[np.ndarray, "h w"]:
+        """The same of a mask that was taken already."""
         import cv2
 
-        window = self._padded(self.take(mask).astype(np.float32), cv2.BORDER_CONSTANT, taken=True)
+        window = self._padded(mask.astype(np.float32), cv2.BORDER_CONSTANT, taken=True)
         if self.scale < 1:
             return cv2.resize(window, self.size, interpolation=cv2.INTER_AREA).clip(
                 0, 1
@@ -122,17 +127,15 @@ def crops_for(
     *,
     context: float = 0.5,
     margin: float = 0,
-    enlarge: float = 4.0,
-    aspect: float = 2.0,
     split: bool = True,
 ) -> list[Crop]:
     """The windows in which to edit `mask`: one, or several when its parts lie so far apart that one would cost detail.
 
     `native`: the side, in pixels, of the square the model was trained on; a window has about native² model pixels.
     `factor`: both sides of a window's size are multiples of it. `context`: what is seen beyond the mask on each side,
-    in parts of its longer side; `margin`: in pixels, at least, so that a feather band fits in. `enlarge`: a small
-    mask's window is never magnified more than this, unless the photo itself is smaller. `aspect`: no window is longer
-    than this many times its width; a thinner photo is padded.
+    in parts of its longer side; `margin`: in pixels, at least, so that a feather band fits in. A small mask's window
+    is magnified `_ENLARGE` times at most, unless the photo itself is smaller. No window is longer than `_ASPECT` times
+    its width; a thinner photo is padded.
 
     Every masked pixel lies in exactly one window. Raises `UsageError` for an empty mask.
     """
@@ -141,7 +144,7 @@ def crops_for(
     height, width = mask.shape
 
     def crop(box: Box) -> Crop:
-        return _around(box, (width, height), native, factor, context, margin, enlarge, aspect)
+        return crop_around(box, (width, height), native, factor, context=context, margin=margin)
 
     whole = crop(bounds(mask))
     if not split or whole.scale >= 1:
@@ -161,20 +164,20 @@ def bounds(mask: Bool[np.ndarray, "h w"] | Float[np.ndarray, "h w"]) -> Box:
     return Box(int(columns[0]), int(rows[0]), int(columns[-1]) + 1, int(rows[-1]) + 1)
 
 
-def _around(
+def crop_around(
     mask: Box,
     photo: tuple[int, int],
     native: int,
     factor: int,
+    *,
     context: float,
     margin: float,
-    enlarge: float,
-    aspect: float,
 ) -> Crop:
+    """The one window in which to edit a mask that fills this box; see `crops_for`. `photo` is (width, height)."""
     longer = max(mask.width, mask.height)
-    side = max(ceil(longer * (1 + 2 * context)), ceil(longer + 2 * margin), ceil(native / enlarge))
+    side = max(ceil(longer * (1 + 2 * context)), ceil(longer + 2 * margin), ceil(native / _ENLARGE))
     width, height = min(side, photo[0]), min(side, photo[1])
-    ratio = min(max(width / height, 1 / aspect), aspect)
+    ratio = min(max(width / height, 1 / _ASPECT), _ASPECT)
     size = _snapped(native * sqrt(ratio), factor), _snapped(native / sqrt(ratio), factor)
     width, height = max(width, ceil(height * size[0] / size[1])), max(height, ceil(width * size[1] / size[0]))
     left = _placed((mask.left + mask.right) // 2, width, photo[0])

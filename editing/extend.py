@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
-from jaxtyping import Bool
 
 from ..errors import UsageError
 from ..photos import MAX_PIXELS
@@ -55,7 +53,7 @@ def pixels(extent: str, side: int) -> int:
     return round(float(extent[:-1]) / 100 * side) if extent.endswith("%") else int(extent)
 
 
-def strips(size: tuple[int, int], inner: Box, native: int) -> Iterator[Bool[np.ndarray, "H W"]]:
+def strips(size: tuple[int, int], inner: Box, native: int) -> list[Box]:
     """The places to paint on a canvas of `size` (width, height) around the photo at `inner`, one after the other.
 
     The strips at the left and right are as high as the photo, those above and below as wide as the canvas. A strip is
@@ -79,7 +77,4 @@ def strips(size: tuple[int, int], inner: Box, native: int) -> Iterator[Bool[np.n
         for start, stop in pairwise(edges.round().astype(int).tolist()):
             cut = {"top": start, "bottom": stop} if upright else {"left": start, "right": stop}
             pieces.append(side._replace(**cut))
-    for piece in sorted(pieces, key=lambda piece: max(inner.left - piece.right, piece.left - inner.right, 0)):
-        place = np.zeros((height, width), bool)
-        place[piece.slices] = True
-        yield place
+    return sorted(pieces, key=lambda piece: max(inner.left - piece.right, piece.left - inner.right, 0))

@@ -24,7 +24,7 @@ from .rank import Ranker
 from .result import Result, record_of
 from .sampling import Canvas, Sample
 from .shown import NOTHING, Pixels, Shown
-from .windows import Mask, Window, canvas_of, edited_place, native_side, pasted, windows_of
+from .windows import Mask, Window, canvas_of, edited_place, native_side, pasted, windows_along, windows_of
 from .words import default_words, target_tokens
 
 Words = str | Sequence[int]
@@ -179,11 +179,9 @@ def extension(job: ExtendJob, model: Model, photo: Any, **common: Any) -> Task:
     common["shown"].check(canvas.size)
     place = np.ones((canvas.size[1], canvas.size[0]), bool)
     place[inner.slices] = False
-    windows, left = list[Window](), place.copy()
-    for strip in strips(canvas.size, inner, native_side(model)):
-        windows += windows_of([strip], [Region(left.astype(np.float32), ())] if job.method else (), job, model)
-        left &= ~strip  # what has been painted is there to be continued
-    return Task(job, photo=canvas, place=place, windows=tuple(windows), **common)
+    # what has been painted is there to be continued
+    windows = windows_along(strips(canvas.size, inner, native_side(model)), place, job, model)
+    return Task(job, photo=canvas, place=place, windows=windows, **common)
 
 
 def edition(
@@ -214,7 +212,7 @@ def edition(
         warnings += surprises(job, regions, job.words)
     elif job.method:
         regions = [Region(place.astype(np.float32), ())]
-    windows = windows_of([place], regions, job, model)
+    windows = windows_of(place, regions, job, model)
     return Task(
         job,
         regions=tuple(regions),

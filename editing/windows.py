@@ -16,7 +16,7 @@ from ..errors import UsageError
 from ..guidance.regions import Region
 from ..photos.photo import Photo
 from .composite import composite
-from .crop import Crop, crops_for
+from .crop import Box, Crop, crop_around, crops_for
 from .fill import filled
 from .job import ExtendJob, Painting
 from .sampling import Canvas
@@ -44,18 +44,38 @@ class Window:
         return self.crop.size[1], self.crop.size[0]
 
 
-def windows_of(places: Iterable[Mask], regions: Sequence[Region], job: Painting, model: Model) -> tuple[Window, ...]:
-    """The windows in which places are painted, one after the other; each sees the parts of `regions` that lie in it."""
-    native = native_side(model)
+def windows_of(place: Mask, regions: Sequence[Region], job: Painting, model: Model) -> tuple[Window, ...]:
+    """The windows in which a place is painted; each sees the parts of `regions` that lie in it."""
+    native, margin = native_side(model), job.feather or 0
     masks = [region.tensor().numpy() for region in regions]
     made = []
-    for place in places:
-        for crop in crops_for(place, native, model.grid, context=job.context, margin=job.feather or 0, split=job.split):
-            seen = [(region, crop.cut_mask(mask)) for region, mask in zip(regions, masks, strict=True)]
-            own = tuple(replace(region, mask=part) for region, part in seen if part.any())
-            change = crop.cut_mask(place)
-            cover = change if place.dtype == bool else crop.cut_mask(place > 0)
-            made.append(Window(crop, crop.take(place).copy(), cover, change, own))
+    for crop in crops_for(place, native, model.grid, context=job.context, margin=margin, split=job.split):
+        seen = [(region, crop.cut_mask(mask)) for region, mask in zip(regions, masks, strict=True)]
+        own = tuple(replace(region, mask=part) for region, part in seen if part.any())
+        change = crop.cut_mask(place)
+        cover = change if place.dtype == bool else crop.cut_mask(place > 0)
+        made.append(Window(crop, crop.take(place).copy(), cover, change, own))
+    return tuple(made)
+
+
+def windows_along(
+    pieces: Iterable[Box], left: Bool[np.ndarray, "H W"], job: ExtendJob, model: Model
+) -> tuple[Window, ...]:
+    """The windows in which the pieces of `left`, what is not painted yet, are painted one after the other. Where the
+    job has a method, each sees what is left as a region without words.
+
+    The cost of each is its window's, so that a long strip costs what its windows do.
+    """
+    left, size, made = left.copy(), (left.shape[1], left.shape[0]), list[Window]()
+    native, margin = native_side(model), job.feather or 0
+    for piece in pieces:
+        crop = crop_around(piece, size, native, model.grid, context=job.context, margin=margin)
+        regions = (Region(crop.cut_mask(left), ()),) if job.method else ()
+        place = crop.take(left).copy()
+        left[piece.slices] = False
+        place &= ~crop.take(left)  # the piece alone
+        cover = crop.covered(place)
+        made.append(Window(crop, place, cover, cover, regions))
     return tuple(made)
 
 

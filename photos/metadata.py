@@ -1,6 +1,7 @@
 """What a photo file says beside its pixels, and the settings that `inlay` stores in its results."""
 
 import json
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -10,6 +11,9 @@ from jaxtyping import Int
 if TYPE_CHECKING:
     from PIL.Image import Exif, Image
 
+_XMP_NUMBERS = re.compile(
+    rb"""((?:tiff|exif):(Orientation|ImageWidth|ImageLength|PixelXDimension|PixelYDimension)\s*(?:=\s*["']|>)\s*)\d+"""
+)  # as attributes or as elements
 KEY = "inlay"  # the PNG text chunk, and the one key of the EXIF user comment
 _ORIENTATION, _XMP = 274, 700
 _USER_COMMENT, _WIDTH, _HEIGHT, _INTEROP = 0x9286, 0xA002, 0xA003, 0xA005
@@ -56,11 +60,11 @@ def metadata_of(image: "Image", turned: bool) -> tuple[Metadata, tuple[str, ...]
     info = image.info
     xmp, comment, dpi = info.get("xmp", b""), info.get("comment", b""), info.get("dpi")
     texts = {key: value for key, value in getattr(image, "text", {}).items() if key not in (KEY, "XML:com.adobe.xmp")}
-    exif = _exif_of(image, turned)
+    exif, shown = _exif_of(image, turned), image.size[::-1] if turned else image.size
     metadata = Metadata(
         exif=exif or b"",
         texts=tuple((key, str(value)) for key, value in texts.items()),
-        xmp=xmp.encode() if isinstance(xmp, str) else bytes(xmp),
+        xmp=upright(xmp.encode() if isinstance(xmp, str) else bytes(xmp), shown),
         comment=comment.encode() if isinstance(comment, str) else bytes(comment),
         dpi=(float(dpi[0]), float(dpi[1])) if dpi and min(dpi) > 0 else None,
         gamma=info.get("gamma") if image.format == "PNG" else None,
@@ -97,13 +101,21 @@ def exif_with(exif: bytes, settings: dict[str, Any] | None, xmp: bytes = b"") ->
 
 
 def sized(metadata: Metadata, size: tuple[int, int]) -> Metadata:
-    """Metadata of a picture that is now of `size` (width, height): EXIF says so where it says a size."""
-    exif = exif_from(metadata.exif)
+    """Metadata of a picture that is now of `size` (width, height): EXIF and XMP say so where they say a size."""
+    metadata, exif = replace(metadata, xmp=upright(metadata.xmp, size)), exif_from(metadata.exif)
     camera = exif.get_ifd(EXIF_IFD)
     if _WIDTH not in camera:
         return metadata
     camera[_WIDTH], camera[_HEIGHT] = size
     return replace(metadata, exif=exif.tobytes())
+
+
+def upright(xmp: bytes, size: tuple[int, int]) -> bytes:
+    """XMP of a picture that is stored as it is shown, at `size` (width, height), where it says so at all."""
+    width, height = size
+    numbers = {b"ImageWidth": width, b"PixelXDimension": width, b"ImageLength": height, b"PixelYDimension": height}
+    numbers[b"Orientation"] = 1
+    return _XMP_NUMBERS.sub(lambda found: found[1] + b"%d" % numbers[found[2]], xmp)
 
 
 def exif_from(exif: bytes) -> "Exif":

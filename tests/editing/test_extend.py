@@ -1,6 +1,7 @@
 """Laws of extending a photo and of taking things out of it."""
 
 import itertools
+import time
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +19,7 @@ from inlay.errors import UsageError
 from inlay.guidance.removal import Removal
 from inlay.weights.diffusion import Belongings
 from PIL import Image
+from PIL.PngImagePlugin import PngInfo
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +59,9 @@ def test_strips_cover_what_is_new_exactly_once(margins, photo, native):
     width, height = photo
     size = width + left + right, height + top + bottom
     inner = Box(left, top, left + width, top + height)
-    covered = sum((strip.astype(int) for strip in strips(size, inner, native)), np.zeros(size[::-1], int))
+    covered = np.zeros(size[::-1], int)
+    for strip in strips(size, inner, native):
+        covered[strip.slices] += 1
     expected = np.ones(size[::-1], int)
     expected[inner.slices] = 0
     assert np.array_equal(covered, expected)
@@ -106,6 +110,43 @@ def test_an_extended_file_keeps_what_it_says_and_says_its_new_size(editor, tmp_p
         assert [kept.get(tag, side) for tag, side in ((256, 61), (257, 77))] == [61, 77]
         assert written.info.get("dpi", (72, 72)) == pytest.approx((72, 72), abs=0.1)
     assert np.array_equal(made.pixels[7:, :50], opened.pixels)
+
+
+XMP = """<x:xmpmeta xmlns:x="adobe:ns:meta/"><rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">
+<rdf:Description xmlns:tiff="http://ns.adobe.com/tiff/1.0/" xmlns:exif="http://ns.adobe.com/exif/1.0/"
+ xmlns:crs="http://ns.adobe.com/camera-raw-settings/1.0/" tiff:ImageWidth="%d" tiff:ImageLength = '%d' %s
+ crs:Exposure2012="70"><exif:PixelXDimension>%d</exif:PixelXDimension>
+<exif:PixelYDimension>%d</exif:PixelYDimension></rdf:Description></rdf:RDF></x:xmpmeta>"""
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png", "webp", "tif"])
+def test_an_extended_files_xmp_says_its_new_size(editor, tmp_path, photo, ending):
+    """A photo that lies on its side by its XMP alone, as Pillow reads it; a TIFF stands upright."""
+    lies = ending != "tif"
+    file, out = tmp_path / f"photo.{ending}", tmp_path / f"wider.{ending}"
+    said = (XMP % (70, 50, 'tiff:Orientation="6"' if lies else "", 70, 50)).encode()
+    texts = PngInfo()
+    texts.add_itxt("XML:com.adobe.xmp", said.decode())
+    options = {"png": {"pnginfo": texts}, "tif": {"tiffinfo": {700: said}}}.get(ending, {"xmp": said})
+    Image.fromarray(photo).save(file, **options)
+    opened = Photo.open(file)
+    made = editor.extend(opened, steps=1, right=11, top="10%", feather=0).images[0]
+    width, height = (50 + 11, 70 + 7) if lies else (70 + 11, 50 + 5)
+    assert made.size == (width, height)
+    made.save(out)
+    again = Photo.open(out)
+    assert again.size == made.size, "it is not turned a second time"
+    assert again.metadata.xmp.decode() == XMP % (width, height, 'tiff:Orientation="1"' if lies else "", width, height)
+
+
+def test_a_long_strip_is_made_ready_at_the_cost_of_its_windows(models):
+    """Half a second; with a mask of the whole canvas for each of 1000 windows it is a minute."""
+    photo = Photo.from_image(np.full((32_000, 40, 3), 90, np.uint8))
+    job = checked(ExtendJob, left=20, guidance_scale=1.0, strength=0.8, method="removal")
+    start = time.process_time()
+    task = extension(job, models("sd1"), photo, guidance=Removal(), shown=NOTHING)
+    assert len(task.windows) == 1000
+    assert time.process_time() - start < 8
 
 
 def test_removal_changes_the_place_alone_and_needs_one(editor, photo):

@@ -25,7 +25,7 @@ from ..weights.adapters import Adapters
 from ..weights.device import available
 from .guided import check_kinds, guidance_of
 from .job import EditJob, ExtendJob, GenerateJob, Job, Method, Painting, RemoveJob, SamplingJob, checked
-from .rank import AbsenceRanker, GuideRanker, Ranker
+from .rank import GuideRanker, Ranker, SurroundingsRanker
 from .reconstruct import decode_with_background
 from .result import Result
 from .sampling import OnLatents, Painted, Progress, Sample, paint, with_fallbacks
@@ -388,7 +388,7 @@ class Editor:
 
     def ranker_of(self, job: Job) -> Ranker | None:
         """Who ranks a job's candidates."""
-        return AbsenceRanker(job.segmenter) if isinstance(job, RemoveJob) else self.ranker
+        return SurroundingsRanker() if isinstance(job, RemoveJob) else self.ranker
 
     def _paint(
         self,

@@ -6,14 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from ..diffusion.model import Model
-from ..segmentation import segment
 from ..weights.hub import from_pretrained
-from .crop import bounds
+from .composite import ring_around
 
 
 class Ranker(Protocol):
@@ -55,30 +55,41 @@ class GuideRanker:
         return tuple((probability * inside).sum(dim=(1, 2)).div(inside.sum()).tolist())
 
 
-@dataclass(frozen=True)
-class AbsenceRanker:
-    """How little a segmenter still finds of a thing that was taken away: 1 - the intersection over union of the mask
-    and of what it finds in the mask's box."""
+class SurroundingsRanker:
+    """How like its surroundings the place is, for things that were taken away: 1 - how far colours and their slopes in
+    the place are from those in the ring around it.
 
-    segmenter: str
+    The distance is Wasserstein's first between the two distributions, by channel (CIELAB, and the size of Sobel's
+    slopes in each), as a share of the range, the mean over channels. A segmenter would be asked where nothing is:
+    GrabCut then cuts whatever its box encloses, alike in all candidates.
+    """
 
-    @property
-    def name(self) -> str:
-        return f"absence to {self.segmenter}"
+    name = "likeness to the surroundings"
 
     def __call__(
         self, images: Float[Tensor, "b 3 H W"], mask: Float[Tensor, "H W"], prompt: str
     ) -> tuple[float, ...] | None:
-        place = (mask >= 0.5).cpu().numpy()
-        if not place.any() or place.all():
+        place = (mask > 0).cpu().numpy()
+        ring = ring_around(place)
+        if not ring.any() or not place.any():
             return None
-        box = bounds(place)
-        scores = []
-        for picture in images.float().cpu().clamp(0, 1):
-            pixels = picture.permute(1, 2, 0).mul(255).round().byte().numpy()
-            found = segment(pixels, boxes=[box], backend=self.segmenter).best
-            scores.append(1 - float((found & place).sum() / (found | place).sum()))
-        return tuple(scores)
+        pictures = images.float().cpu().clamp(0, 1).permute(0, 2, 3, 1).numpy()
+        return tuple(1 - distance(*(looks(picture)[where] for where in (place, ring))) for picture in pictures)
+
+
+def looks(picture: Float[np.ndarray, "H W 3"]) -> Float[np.ndarray, "H W 6"]:
+    """CIELAB of a picture in [0, 1], and the size of the slope of each channel, all as shares of lightness's range."""
+    import cv2
+
+    lab = cv2.cvtColor(picture, cv2.COLOR_RGB2LAB) / 100
+    slopes = np.hypot(cv2.Sobel(lab, -1, 1, 0), cv2.Sobel(lab, -1, 0, 1)) / 4
+    return np.concatenate([lab, slopes], axis=-1)
+
+
+def distance(one: Float[np.ndarray, "n d"], other: Float[np.ndarray, "m d"]) -> float:
+    """The mean over columns of the distance between two samples of numbers: between their quantiles."""
+    shares = np.linspace(0, 1, 33)
+    return float(np.abs(np.quantile(one, shares, axis=0) - np.quantile(other, shares, axis=0)).mean())
 
 
 class ClipRanker:

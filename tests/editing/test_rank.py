@@ -1,11 +1,16 @@
-"""Rankers: a tiny real CLIP model, and toybox's own segmenter."""
+"""Rankers: a tiny real CLIP model, toybox's own segmenter, and the surroundings of what was taken away."""
 
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
-from inlay.editing.rank import ClipRanker, GuideRanker
+from inlay import Photo
+from inlay.editing.rank import ClipRanker, GuideRanker, SurroundingsRanker
 from inlay.errors import ModelError
+from inlay.evaluation.datasets import open_dataset
+from inlay.evaluation.protocols import select_scenes
+from inlay.evaluation.removal import behind
 from inlay.tests import tiny
 from inlay.weights.diffusion import belongings
 
@@ -42,6 +47,22 @@ def test_clip_scores_the_masked_place_alone(clip_folder):
     elsewhere = images.clone()
     elsewhere[:, :, 30:, 30:] = 0
     assert ranker(elsewhere, mask, "a red apple") == scores
+
+
+def test_what_was_taken_away_ranks_above_what_is_still_there_half_of_it_between():
+    scenes, _ = select_scenes(open_dataset("toybox"), "remove")
+    ranker = SurroundingsRanker()
+    for scene in scenes[:24]:
+        photo, empty = Photo.open(scene.picture.file).pixels / 255, behind(scene) / 255
+        pictures = np.stack([photo, (photo + empty) / 2, empty]).astype(np.float32)
+        (mask,) = scene.masks
+        scores = ranker(torch.from_numpy(pictures).permute(0, 3, 1, 2), torch.from_numpy(mask).float(), "")
+        assert scores is not None
+        assert 0 <= scores[0] < scores[1] < scores[2] <= 1, scene.name
+
+
+def test_a_place_without_surroundings_is_not_ranked():
+    assert SurroundingsRanker()(torch.rand(1, 3, 16, 16), torch.ones(16, 16), "") is None
 
 
 def test_missing_clip_weights_are_named(tmp_path):

@@ -89,18 +89,17 @@ def matched(
     photo_pixels: UInt8[np.ndarray, "h w 3"],
     mask: Bool[np.ndarray, "h w"] | Float[np.ndarray, "h w"],
 ) -> UInt8[np.ndarray, "h w 3"]:
-    """The patch with the photo's mean and contrast, per channel, measured in a ring around the mask.
+    """The patch with the photo's mean, per channel, measured in a ring around the mask.
 
-    Patch and photo show the same things in the ring, so what differs there is the tone shift of the autoencoder.
-    (Statistics as in Reinhard et al. 2001, in RGB.) Without a ring, as under a full mask, the patch comes back as is.
+    Patch and photo show the same things in the ring, so what differs there is the tone shift of the autoencoder. Its
+    contrast is left alone: what is blurred in the ring has less, and what is painted would get too much. Without a
+    ring, as under a full mask, the patch comes back as is.
     """
     ring = ring_around(mask)
     if not ring.any():
         return patch_pixels
-    patch, photo = patch_pixels[ring].astype(np.float32), photo_pixels[ring].astype(np.float32)
-    gain = (photo.std(0) + 1) / (patch.std(0) + 1)  # + 1: one grey level of noise must not become contrast
-    shifted = (patch_pixels - patch.mean(0)) * gain + photo.mean(0)
-    return np.rint(shifted).clip(0, 255).astype(np.uint8)
+    shift = photo_pixels[ring].mean(0) - patch_pixels[ring].mean(0)
+    return np.rint(patch_pixels + shift).clip(0, 255).astype(np.uint8)
 
 
 def grained(

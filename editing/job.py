@@ -430,6 +430,9 @@ POINTERS = ("point", "box", "select", "mask")
 """The fields of `Pointing` that point at something; the others say how."""
 
 
+Matching = Annotated[bool, says("Bring the edit to the tone around it.")]
+
+
 class Painting(Frozen):
     """How the place is painted and put back into the photo."""
 
@@ -446,7 +449,7 @@ class Painting(Frozen):
         says("Pixels outside the mask over which the edit fades.", ge=0),
         Shell(default="half a latent cell"),
     ] = None
-    match_colour: Annotated[bool, says("Bring the edit to the tone around it.")] = False
+    match_colour: Matching = False
     match_grain: Annotated[bool, says("Give the edit the photo's noise, measured around it.")] = False
     fill: Fill = "keep"
     context: Annotated[float, says("How much of the surroundings the model sees, in mask lengths.", ge=0)] = 0.5
@@ -528,6 +531,7 @@ class ExtendJob(Painting, Opening, SamplingJob):
     bottom: Annotated[Extent, says("How much to add at the bottom.")] = "0"
     strength: Continuing = None  # type: ignore[assignment]
     method: Annotated[Methods, Shell(metavar="METHOD", default="removal, with a --prompt plain")] = None
+    match_colour: Matching = True
     fill: Fill = "border"
     feather: Annotated[
         float | None,

@@ -31,8 +31,11 @@ tuned for."""
 ALPHA, ALPHA_EDITING = 0.08, 0.01
 """The paper's guidance scales: from scratch, and with Blended Latent Diffusion."""
 
-UNIT_ALPHAS = {"paper": (0.2, 0.05), "one-forward": (0.3, 0.1)}
-"""The same for unit steps, by order, chosen on the embedded model."""
+FRACTION = 0.3
+"""The paper's share of guided steps."""
+
+UNIT_ALPHAS = {"paper": (0.2, 0.05), "one-forward": (0.25, 0.1)}
+"""Alphas for unit steps, by order, chosen on the embedded model."""
 
 
 def masked_attention_loss(
@@ -105,9 +108,10 @@ class MaskedAttention(Guidance, name="masked-attention"):
 
     Args:
         alpha: step length of Eq. 3, >= 0; None takes the model's advice, else the paper's 0.08 from scratch and 0.01
-            while editing (for unit steps 0.3 and 0.1, or in the paper's order 0.2 and 0.05).
+            while editing (for unit steps 0.25 and 0.1, or in the paper's order 0.2 and 0.05).
         balance: weight of attention outside the region, the paper's lambda, >= 0.
-        fraction: share of the steps that are guided, from the first.
+        fraction: share of the steps that are guided, from the first; None takes the model's advice, else the paper's
+            0.3.
         normalize: how far alpha goes. "none" is the paper's sum, exactly; "scale-free" makes one alpha serve other
             layer shapes, sizes and numbers of steps; "unit" takes ZestGuide's step (Couairon et al. 2023, Eq. 5),
             alpha times the noise level along the gradient divided by its largest element, and so serves models whose
@@ -127,7 +131,7 @@ class MaskedAttention(Guidance, name="masked-attention"):
 
     alpha: float | None = number(None, 0)
     balance: float = number(0.5, 0)
-    fraction: float = share(0.3)
+    fraction: float | None = share(None)
     normalize: str | None = choice(None, "scale-free", "none", "unit")
     layers: Layers | None = None
     every: int = number(1, 1)
@@ -138,7 +142,8 @@ class MaskedAttention(Guidance, name="masked-attention"):
     paper = MappingProxyType({"normalize": "scale-free", "layers": "all"})
 
     def advised(self, advice: Advice, editing: bool = False) -> MaskedAttention:
-        """Alpha, too: `alpha` or `alpha_editing` of the advice, which is meant for the kind of step advised there.
+        """Alpha and fraction, too: `alpha` and `fraction` of the advice or, in edits, `alpha_editing` and
+        `fraction_editing`. An advised alpha is meant for the kind of step advised there.
 
         Where nothing is advised, alpha and order are those that were found best for the kind of step.
         """
@@ -146,11 +151,16 @@ class MaskedAttention(Guidance, name="masked-attention"):
         kind = self.normalize or own["normalize"]
         order = self.order or own.get("order") or ("one-forward" if kind == "unit" else "paper")
         usual = UNIT_ALPHAS[order] if kind == "unit" else (ALPHA, ALPHA_EDITING)
-        told = own.get("alpha_editing" if editing else "alpha") if kind == own["normalize"] else None
-        alpha = (usual[editing] if told is None else told) if self.alpha is None else self.alpha
-        return replace(super().advised(advice), alpha=alpha, order=order)
+        ending = "_editing" if editing else ""
+        alpha, fraction = self.alpha, self.fraction
+        if alpha is None:
+            alpha = own.get(f"alpha{ending}", usual[editing]) if kind == own["normalize"] else usual[editing]
+        if fraction is None:
+            fraction = own.get(f"fraction{ending}", FRACTION)
+        return replace(super().advised(advice), alpha=alpha, fraction=fraction, order=order)
 
     def hooks(self, run: Run) -> Hooks[MaskedAttention] | None:
+        assert self.fraction is not None
         return Masking(self, run, self.layers) if self.alpha and run.guides(self.fraction) else None
 
 

@@ -22,8 +22,8 @@ def number(default: float | None, low: float, high: float = math.inf) -> Any:
     return field(default=default, metadata={"check": check})
 
 
-def share(default: float) -> Any:
-    """A number from 0 to 1."""
+def share(default: float | None) -> Any:
+    """A number from 0 to 1; see `number`."""
     return number(default, 0, 1)
 
 

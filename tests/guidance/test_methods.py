@@ -488,7 +488,18 @@ def test_alpha_and_order_follow_the_kind_of_step(editing: bool) -> None:
         ("none", "one-forward"),
         ("unit", "paper"),
     ]
-    assert [one.alpha for one in advised] == ([0.01, 0.1, 0.05, 0.01, 0.05] if editing else [0.08, 0.3, 0.2, 0.08, 1.0])
+    assert [one.alpha for one in advised] == (
+        [0.01, 0.1, 0.05, 0.01, 0.05] if editing else [0.08, 0.25, 0.2, 0.08, 1.0]
+    )
+    assert {one.fraction for one in advised} == {0.3}
+
+
+@pytest.mark.parametrize(("editing", "fraction"), [(False, 0.5), (True, 0.2)])
+def test_an_advised_fraction_holds_where_none_is_given(editing: bool, fraction: float) -> None:
+    advice = {"masked-attention": {"fraction": 0.5, "fraction_editing": 0.2}}
+    assert MaskedAttention().advised(advice, editing).fraction == fraction
+    assert MaskedAttention(fraction=0.7).advised(advice, editing).fraction == 0.7
+    assert MaskedAttention().advised({"masked-attention": {"fraction": 0.5}}, editing=True).fraction == 0.3
 
 
 def test_advice_for_one_kind_of_step_says_nothing_of_another(models: Any) -> None:

@@ -207,14 +207,17 @@ def _parts(mask: Bool[np.ndarray, "h w"] | Float[np.ndarray, "h w"]) -> list[Box
     import cv2
 
     cell = max(ceil(max(mask.shape) / _CELLS), 1)
-    rows, columns = np.arange(0, mask.shape[0], cell), np.arange(0, mask.shape[1], cell)
-    cells = np.logical_or.reduceat(np.logical_or.reduceat(mask > 0, rows, axis=0), columns, axis=1)
+    left, top, right, bottom = bounds(mask)
+    left, top = left // cell * cell, top // cell * cell
+    seen = mask[top:bottom, left:right] > 0
+    rows, columns = np.arange(0, seen.shape[0], cell), np.arange(0, seen.shape[1], cell)
+    cells = np.logical_or.reduceat(np.logical_or.reduceat(seen, rows, axis=0), columns, axis=1)
     _, _, stats, _ = cv2.connectedComponentsWithStats(cells.astype(np.uint8), connectivity=8)
     boxes = []
-    for left, top, width, height, _ in stats[1:].tolist():
-        x, y = left * cell, top * cell
-        tight = bounds(mask[y : y + height * cell, x : x + width * cell])
-        boxes.append(Box(x + tight.left, y + tight.top, x + tight.right, y + tight.bottom))
+    for column, row, width, height, _ in stats[1:].tolist():
+        x, y = column * cell, row * cell
+        tight = bounds(seen[y : y + height * cell, x : x + width * cell])
+        boxes.append(Box(left + x + tight.left, top + y + tight.top, left + x + tight.right, top + y + tight.bottom))
     return boxes
 
 

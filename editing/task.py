@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from ..guidance.base import Guidance
 from ..guidance.regions import Region
 from ..photos import MAX_PIXELS
 from ..photos.photo import Photo
+from .crop import Box
 from .extend import extended, strips
 from .guided import far_from_native, surprises
 from .job import SHARED, EditJob, ExtendJob, GenerateJob, Job, Painting
@@ -126,6 +128,13 @@ class Task:
             return Photo.from_image(patch[: self.size[0], : self.size[1]])
         return pasted(image, patch, self.windows[number], self.job, factor)
 
+    def changed(self, image: Photo) -> int:
+        """How many of the photo's pixels a candidate has changed: patches reach no pixel outside the windows."""
+        if self.photo is None or not self.windows:
+            return 0
+        around = reduce(Box.union, (window.crop.inside for window in self.windows)).slices
+        return int((image.pixels[around] != self.photo.pixels[around]).any(-1).sum())
+
     def result(
         self,
         model: Model,
@@ -144,7 +153,7 @@ class Task:
         for k, image in enumerate(images):
             own: dict[str, Any] = {}
             if self.photo is not None:
-                own["changed_pixels"] = int((image.pixels != self.photo.pixels).any(-1).sum())
+                own["changed_pixels"] = self.changed(image)
                 own["inversion_psnr"] = edits[-1][k].inversion_psnr if edits else None
             if ranker and scores[k] is not None:
                 own |= {"score": scores[k], "ranker": ranker.name}
@@ -197,7 +206,7 @@ def edition(
     common["shown"].check(picture.size)
     place = edited_place(mask, regions, picture.size)
     warnings, said = list(common.pop("warnings")), None
-    if (place > 0).all():
+    if place.all():
         warnings.append("The mask covers the whole photo: nothing of it is kept.")
     if job.invert and job.num_images > 1:
         warnings.append("With inversion all candidates start alike; only stochastic schedulers tell them apart.")

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 _VIA = {"YCbCr": "RGB", "HSV": "RGB", "RGBX": "RGB", "PA": "RGBA", "RGBa": "RGBA", "La": "LA"}
+_ROWS = 128
 
 
 def from_pillow(image: "Image", name: str, file: IO[bytes] | None = None, frame: int = 0) -> Raster:
@@ -55,8 +56,19 @@ def _pillow_samples(
         raise PhotoError(
             f"{name} has {image.mode} samples, which are not shown as they are: convert it to 8 or 16 bits"
         )
-    samples = np.array(image)
+    samples = _samples(image)
     return samples, image.mode, _palette_of(image, samples) if image.mode == "P" else None
+
+
+def _samples(image: "Image") -> Shaped[np.ndarray, "h w ..."]:
+    """A Pillow image's samples, some rows at a time: Pillow copies them twice on the way, and new memory costs time."""
+    width, height = image.size
+    first = np.asarray(image.crop((0, 0, width, min(_ROWS, height))))
+    samples = np.empty((height, *first.shape[1:]), first.dtype)
+    samples[:_ROWS] = first
+    for top in range(_ROWS, height, _ROWS):
+        samples[top : top + _ROWS] = np.asarray(image.crop((0, top, width, min(top + _ROWS, height))))
+    return samples
 
 
 def _palette_of(image: "Image", samples: UInt8[np.ndarray, "h w"]) -> UInt8[np.ndarray, "n 4"]:

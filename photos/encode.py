@@ -6,6 +6,8 @@ import zlib
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from ..errors import PhotoError
 from .metadata import EXIF_IFD, GPS_IFD, IPTC, KEY, exif_from, exif_with
 from .raster import Raster
@@ -44,7 +46,7 @@ def _pillow(picture: Raster, format: str, options: dict[str, Any]) -> bytes:
     if picture.mode in ("1", "I;16"):
         image = Image.fromarray(picture.samples)
     else:
-        image = Image.frombytes(picture.mode, picture.size, picture.samples.tobytes())
+        image = Image.frombytes(picture.mode, picture.size, np.ascontiguousarray(picture.samples))
     if picture.palette is not None:
         image.putpalette(picture.palette[:, :3].tobytes())
     out = BytesIO()

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 import torch
@@ -19,6 +20,7 @@ from torch.utils._pytree import tree_iter
 from torch.utils.checkpoint import checkpoint
 
 from .attention import install
+from .control import Hint, steering
 from .model import Model, tile
 
 
@@ -125,24 +127,30 @@ def recomputed(module: Any, *given: Any) -> Any:
 
 
 def above(model: Model, level: Level, size: tuple[int, int], gradients: bool) -> int:
-    """Bytes that the UNet takes above its weights: both rows of guidance, or one with its gradient."""
+    """Bytes that UNet and controls take above their weights: both rows of guidance, or one with its gradient."""
     unet, config = shadow(model.unet), model.unet.config
+    controls = [shadow(net) for net in model.controls]
     install(unet)
     if level.spared:
         unet.enable_gradient_checkpointing(recomputed)
     rows = level.rows * (1 if gradients else 2)
     kind: dict[str, Any] = {"device": "meta", "dtype": model.dtype}
-    extra: dict[str, Any] = {}
+    added: dict[str, Any] = {}
     if config.addition_embed_type == "text_time":
         pooled = config.projection_class_embeddings_input_dim - 6 * config.addition_time_embed_dim
         texts, ids = torch.empty(rows, pooled, **kind), torch.empty(rows, 6, **kind)
-        extra = {"added_cond_kwargs": {"text_embeds": texts, "time_ids": ids}}
+        added = {"text_embeds": texts, "time_ids": ids}
     source = torch.empty(rows, config.in_channels, *model.latent_size(size), **kind).requires_grad_(gradients)
     states = torch.empty(rows, model.prompts.limit + 2, config.cross_attention_dim, **kind)
-    with Live(unet.parameters()) as live, nullcontext() if gradients else torch.no_grad():
+    time, pixels = torch.empty((), device="meta"), [side * model.factor for side in model.latent_size(size)]
+    networks = chain.from_iterable(module.parameters() for module in (unet, *controls))
+    with Live(networks) as live, nullcontext() if gradients else torch.no_grad():
         held = live.bytes
+        hints = [Hint(torch.empty(level.rows, 3, *pixels, **kind), torch.empty(level.rows, **kind)) for _ in controls]
         with Fused():
-            output = unet(source, torch.empty((), device="meta"), states, return_dict=False, **extra)[0]
+            residuals = steering(controls, hints, model.latent_channels)
+            joined = residuals(source, time, states, added) if residuals else {}
+            output = unet(source, time, states, return_dict=False, added_cond_kwargs=added, **joined)[0]
         if gradients:
             torch.autograd.grad(output.sum(), source)
     return live.peak - held

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import shlex
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 from ..editing.job import EDGES, JOBS, POINTERS, Job, Opening, Pointing, Record, Shell, Written, checked
@@ -21,8 +22,11 @@ DRAWN = {*POINTERS, "words", "layout", "colour", "photo", "frame"}
 SLIDERS = {"mask_grow", "feather"}
 """Fields of a mask that are said by a slider beside it."""
 
-IDLE = {"action", "pick", "segmenter", "mask_read", "mask_fit", "mask_invert", "reference"}
-"""Fields that say nothing of a mask which is drawn already, and one that names a picture on this machine."""
+IDLE = {"action", "pick", "segmenter", "mask_read", "mask_fit", "mask_invert"}
+"""Fields that say nothing of a mask which is drawn already."""
+
+SHOWN = {"control", "reference"}
+"""Fields that name pictures; the page names those that it has sent, as the server calls them."""
 
 
 def form(kind: type[Job], model: str = "toybox") -> list[dict[str, Any]]:
@@ -58,6 +62,7 @@ def described(name: str, schema: Mapping[str, Any], kind: type[Job]) -> dict[str
         "default": schema.get("default") if control != "text" or isinstance(schema.get("default"), str) else None,
         "unset": shell.default,
         "more": name not in MAIN,
+        "picture": name in SHOWN,
         **{limit: value for limit, value in limits.items() if value is not None},
     }
 
@@ -66,13 +71,19 @@ LABELS = {"num_images": "Images", "match_colour": "Match colour", "lora": "LoRA"
 
 
 def job_of(
-    action: str, given: Mapping[str, Any], models: Collection[str], adapters: Collection[str] = (), **ours: Any
+    action: str,
+    given: Mapping[str, Any],
+    models: Collection[str],
+    adapters: Collection[str],
+    sent: Callable[[str], Path],
+    **ours: Any,
 ) -> Job:
-    """The job that a filled-in form asks for; `ours` are the fields that the page does not say by name.
+    """The job that a filled-in form asks for; `sent` gives the file of a picture that the page has sent, `ours` are the
+    fields that the page does not say by name.
 
     Raises:
         UsageError: a field that the form does not have, or one outside its range; a model or adapter that was not
-            offered, or a control that is shown another picture than the photo's edges.
+            offered, or a picture that was not sent.
     """
     if action not in JOBS:
         raise UsageError(f"The page cannot {action!r}; load it anew.")
@@ -85,9 +96,19 @@ def job_of(
     job = checked(kind, **{"prompt": "", **filled, **ours})
     if foreign := set(job.adapters.names) - set(adapters):
         raise UsageError(f"{min(foreign)} was not offered; start inlay ui with --adapter {min(foreign)} to use it.")
-    if any(control.picture != EDGES for control in job.control):
-        raise UsageError("On the page a control follows the photo's edges; write it as NAME=canny.")
-    return job
+    if job.adapters.reference == "" and "" not in adapters:
+        raise UsageError("No IP-Adapter is on this machine; start inlay ui with --adapter FILE, and say FILE=PICTURE.")
+    return showing(job, lambda name: str(sent(name)))
+
+
+def showing(job: Job, named: Callable[[str], str]) -> Job:
+    """A job whose controls and reference are shown the pictures that `named` gives for theirs."""
+
+    def other(one: Any) -> Any:
+        return one if one.picture == EDGES else one.model_copy(update={"picture": named(one.picture)})
+
+    shown = {"control": tuple(map(other, job.control)), "reference": job.reference and other(job.reference)}
+    return job.model_copy(update=shown)
 
 
 def filled_in(job: Job) -> dict[str, Any]:
@@ -95,7 +116,7 @@ def filled_in(job: Job) -> dict[str, Any]:
     names = {field["name"] for field in form(type(job))} | sliders(type(job))
     return {
         name: value if isinstance(value, bool | int | float) else ";".join(spoken(name, value))
-        for name, value in differing(job).items()
+        for name, value in differing(showing(job, lambda picture: Path(picture).name)).items()
         if name in names
     }
 

@@ -74,6 +74,13 @@ class History:
             raise UsageError("That photo is no longer in the history folder; open it again.")
         return found[0]
 
+    def sent(self, name: str) -> Path:
+        """The file of a picture by the name that its page was told. Raises UsageError for a name that is none."""
+        path = self.photos / name
+        if path.parent != self.photos or not path.is_file():
+            raise UsageError(f"The page has sent no picture {name!r}; choose it by the button below its field.")
+        return path
+
     def called(self, job: Job) -> str:
         """What a job's pictures are called: as its photo was."""
         return Path(job.photo).stem[: -DIGITS - 1] if isinstance(job, Opening) and job.photo else "picture"

@@ -54,7 +54,8 @@ def page(
 
     Args:
         photo: opened at once.
-        adapter: LoRAs, embeddings, autoencoders and controls that pages may load, beside those on this machine.
+        adapter: LoRAs, embeddings, autoencoders, controls and IP-Adapters that pages may load beside those on this
+            machine.
         port: 0 takes a free one.
         folder: where photos, masks and results are kept; default `inlay-history` beside the photo, else here.
 

@@ -192,36 +192,39 @@ class Server:
     def adapters(self) -> set[str]:
         """What a page may load onto a model: what the server was started with, and what is on this machine."""
         from ..weights.at_hand import weights_at_hand
-        from ..weights.catalogue import CONTROLS
+        from ..weights.catalogue import CONTROLS, REFERENCES
 
-        here = {one.name for one in weights_at_hand() if one.kind in ("lora", "embedding", "vae", "control")}
-        return {*self.offered, *here, *(kind for (kind, _), name in CONTROLS.items() if name in here)}
+        kinds = ("lora", "embedding", "vae", "control", "reference")
+        here = {*self.offered, *(one.name for one in weights_at_hand() if one.kind in kinds)}
+        known = {name: "/".join(file.split("/")[:2]) for (name, _), file in (CONTROLS | REFERENCES).items()}
+        return {*here, *(name for name, repository in known.items() if repository in here)}
 
     async def listen(self, _: Request) -> Response:
         news = [run.news() for run in self.work.runs]
         return StreamingResponse(self.events.listen("runs", news), media_type="text/event-stream")
 
     async def upload(self, request: Request) -> Response:
-        """A photo's bytes become a photo of the history."""
+        """A photo's bytes become a photo of the history; `?shown` for a picture that is none to be edited."""
         name = Path(request.query_params.get("name", "")).name or "photo"
         file = self.history.incoming()
         try:
             with file.open("xb") as stream:
                 async for part in body(request, LARGEST_UPLOAD):
                     await run_in_threadpool(stream.write, part)
-            identity = await run_in_threadpool(self.take, file, name)
+            identity = await run_in_threadpool(self.take, file, name, "shown" not in request.query_params)
         except OSError as error:
             raise PhotoError(f"{name} cannot be kept in {self.history.folder}: {error.strerror}.") from error
         finally:
             file.unlink(missing_ok=True)
         return JSONResponse(await run_in_threadpool(self.told, identity))
 
-    def take(self, file: Path, name: str) -> str:
-        """Move a photo into the history, once it has been read; its encoding begins."""
+    def take(self, file: Path, name: str, opened: bool = True) -> str:
+        """Move a photo into the history, once it has been read; the encoding of one that is opened begins."""
         photo = readable(file, name, self.setup.max_pixels)
         identity = self.history.take_photo(file, name)
-        self.pointing.remember(identity, photo)
-        self.pointing.encode(identity)
+        if opened:
+            self.pointing.remember(identity, photo)
+            self.pointing.encode(identity)
         return identity
 
     def told(self, identity: str) -> dict[str, Any]:
@@ -269,7 +272,8 @@ class Server:
         if wish.ending not in ENDINGS:
             raise UsageError(f"Results are written as {', '.join(ENDINGS)}, not as {wish.ending!r}.")
         ours = self.of_photo(wish) if wish.action in ("edit", "remove", "extend") else self.laid_out(wish)
-        job = form.job_of(wish.action, {"model": self.model, **wish.fields}, self.models, self.adapters, **ours)
+        fields = {"model": self.model, **wish.fields}
+        job = form.job_of(wish.action, fields, self.models, self.adapters, self.history.sent, **ours)
         if isinstance(job, ExtendJob) and not any(float(getattr(job, side).rstrip("%")) for side in form.SIDES):
             raise UsageError("Nothing is added; drag an edge of the frame outwards, or say how much to add at a side.")
         check_quality(FORMATS[wish.ending], job.quality)

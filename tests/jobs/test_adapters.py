@@ -15,6 +15,7 @@ from inlay.editing.job import EditJob, GenerateJob, checked
 from inlay.errors import UsageError
 from inlay.jobs.batch import batch
 from inlay.ui import form
+from inlay.ui.history import History
 from inlay.weights.at_hand import weights_at_hand
 from PIL import Image
 from safetensors.torch import load_file, save_file
@@ -190,19 +191,31 @@ def test_the_page_says_adapters_as_a_shell_does_and_takes_those_that_were_offere
     job = checked(EditJob, prompt="x", **fields)
     assert form.filled_in(job) == {"prompt": "x", **fields}
     given = {"prompt": "x", "model": "toybox", **fields}
-    assert form.job_of("edit", given, ["toybox"], job.adapters.names) == checked(
+    assert form.job_of("edit", given, ["toybox"], job.adapters.names, Path) == checked(
         EditJob, model="toybox", prompt="x", **fields
     )
     with pytest.raises(UsageError, match="was not offered"):
-        form.job_of("edit", given, ["toybox"])
+        form.job_of("edit", given, ["toybox"], [], Path)
 
 
-def test_the_page_opens_no_picture_by_its_path():
-    given = {"prompt": "x", "model": "toybox", "control": "./net=/etc/passwd"}
-    with pytest.raises(UsageError, match="follows the photo's edges"):
-        form.job_of("generate", given, ["toybox"], ["./net"])
-    with pytest.raises(UsageError, match="no field 'reference'"):
-        form.job_of("generate", given | {"reference": "/etc/passwd"}, ["toybox"], ["./net"])
+def test_the_page_opens_pictures_that_it_has_sent_and_no_other_by_its_path(tmp_path):
+    history = History(tmp_path)
+    history.photos.mkdir()
+    (history.photos / "one-0123456789abcdef.png").touch()
+    (tmp_path / "secret.png").touch()
+    given = {"prompt": "x", "model": "toybox", "control": "./net=canny;./net=one-0123456789abcdef.png:0.5"}
+    given["reference"] = "./face.safetensors=one-0123456789abcdef.png"
+    job = form.job_of("generate", given, ["toybox"], ["./net", "./face.safetensors"], history.sent)
+    assert [one.picture for one in job.control] == ["canny", str(history.photos / "one-0123456789abcdef.png")]
+    assert job.reference.picture == job.control[1].picture
+    assert form.filled_in(job) == {name: value for name, value in given.items() if name != "model"}
+    for name in ("/etc/passwd", "../secret.png", "..", "two.png"):
+        for field, weights in (("control", "./net"), ("reference", "./face.safetensors")):
+            asked = {"prompt": "x", "model": "toybox", field: f"{weights}={name}"}
+            with pytest.raises(UsageError, match="has sent no picture"):
+                form.job_of("generate", asked, ["toybox"], [weights], history.sent)
+    with pytest.raises(UsageError, match="No IP-Adapter"):
+        form.job_of("generate", given | {"reference": "one.png"}, ["toybox"], ["./net"], history.sent)
 
 
 def test_a_scale_belongs_to_a_name_with_colons_in_it():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 import shlex
 from collections.abc import Iterator
 from pathlib import Path
@@ -545,6 +546,21 @@ def test_a_layout_is_drawn_and_generated_and_brought_back(look: Any, serve: Serv
     fresh.tab.keyboard.press("Backspace")
     assert fresh.tab.get_by_label("Words of place 2").input_value() == "cat"
     assert fresh.covers(300, 500)
+
+
+def test_a_control_is_shown_a_picture_that_the_page_sends(look: Any, served: Served, photos: dict[str, Path]) -> None:
+    page = look(served)
+    page.mode("New picture")
+    page.tab.get_by_text("More", exact=True).click()
+    page.fill(control="./net:0.5")
+    for field, said in (("control", r"\./net=disc-[0-9a-f]{16}\.png:0\.5"), ("reference", r"disc-[0-9a-f]{16}\.png")):
+        with page.tab.expect_file_chooser() as chosen:
+            page.tab.get_by_label(f"Picture for {field}").filter(visible=True).click()
+        chosen.value.set_files({"name": "disc.png", "mimeType": "image/png", "buffer": photos["disc"].read_bytes()})
+        box = page.tab.get_by_label(field.capitalize(), exact=True).filter(visible=True)
+        page.tab.wait_for_function("(box) => /[0-9a-f]{16}/.test(box.value)", arg=box.element_handle())
+        assert re.fullmatch(said, box.input_value())
+    assert page.evaluate("desk.photo") is None
 
 
 def test_a_finger_points_and_two_fingers_zoom(look: Any, disc: Served) -> None:

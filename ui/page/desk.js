@@ -149,14 +149,16 @@ export function blank() {
   desk.boards.blank = new Places(...size, changed);
 }
 
-/** Send a photo's bytes and open it. */
-export function upload(file, limit) {
+/** Send a picture's bytes, and hear what it is called; it is opened unless it is only to be shown to a model. */
+export function upload(file, limit, shown = false) {
   return attempt(async () => {
     if (file.size > limit) throw new Error(`${file.name} is too large: at most ${limit >> 20} MB are taken.`);
     busy(`Opening ${file.name}`);
     try {
       const name = encodeURIComponent(file.name || "pasted.png");
-      return await openPhoto(await (await ask(`photos?name=${name}`, { method: "POST", body: file })).json());
+      const path = `photos?name=${name}${shown ? "&shown" : ""}`;
+      const told = await (await ask(path, { method: "POST", body: file })).json();
+      return shown ? told : await openPhoto(told);
     } finally {
       busy(null);
     }

@@ -18,10 +18,20 @@ function control(field) {
   return input;
 }
 
+/** What a field says once its last entry, WEIGHTS=PICTURE:SCALE, is shown another picture; a reference may be just the
+ * picture. */
+function showing(said, picture, reference) {
+  const entries = said.split(";");
+  const [, weights, equals, , scale] = /^\s*([^=]*?)(=(.*?))?(:[\d.]+)?\s*$/.exec(entries.pop());
+  const alone = reference && !equals && !/\/|\.safetensors$/.test(weights);
+  return [...entries, `${alone ? "" : `${weights}=`}${picture}${scale ?? ""}`].join(";");
+}
+
 export class Form {
   /** Draws itself into two boxes: what stands in view, and what stands under "More". */
-  constructor(action, fields, main, more) {
+  constructor(action, fields, main, more, send) {
     this.action = action;
+    this.send = send; // a file to the server, for what it is called there
     this.fields = fields;
     this.controls = new Map();
     this.boxes = [main, more].map((parent) => parent.appendChild(document.createElement("div")));
@@ -45,7 +55,24 @@ export class Form {
     const help = field.unset ? `${field.help} Left empty: ${field.unset.replaceAll("--", "")}.` : field.help;
     const box = this.labelled(field.label, input, help.replaceAll("--", ""), wide);
     if (field.control === "boolean") box.classList.add("check");
+    if (field.picture) box.append(this.chooser(field, input));
     return box;
+  }
+
+  /** A button that sends a picture and writes its name into a field. */
+  chooser(field, input) {
+    const file = Object.assign(document.createElement("input"), { type: "file", accept: "image/*", hidden: true });
+    const button = Object.assign(document.createElement("button"), { type: "button", textContent: "Picture…" });
+    button.ariaLabel = `Picture for ${field.label.toLowerCase()}`;
+    button.addEventListener("click", () => file.click());
+    file.addEventListener("change", async () => {
+      const sent = file.files.length && await this.send(file.files[0]);
+      if (sent) input.value = showing(input.value, sent.name, field.name === "reference");
+      file.value = "";
+    });
+    const both = document.createElement("span");
+    both.append(button, file);
+    return both;
   }
 
   labelled(name, input, help, wide = false) {

@@ -160,7 +160,7 @@ async function begin() {
   const state = await get("state");
   limit = state.largest_upload;
   for (const [action, fields] of Object.entries(state.forms)) {
-    desk.forms[action] = new Form(action, fields, $("fields"), $("more-fields"));
+    desk.forms[action] = new Form(action, fields, $("fields"), $("more-fields"), (file) => upload(file, limit, true));
   }
   setMode("edit");
   const kept = sessionStorage.getItem("photo");

@@ -231,13 +231,15 @@ def fused(attn: Any, query: Tensor, key: Tensor, value: Tensor, bias: Tensor | N
 def install(unet: Any) -> tuple[Layer, ...]:
     """Put our processor on every attention layer of a `UNet2DConditionModel`; returns the layers in running order.
 
+    Those of an IP-Adapter's projection, which see no text, stay as they are.
+
     Raises:
         ModelError: the UNet uses attention other than that of Stable Diffusion's transformer blocks.
     """
     levels = len(unet.config.block_out_channels)
     running: list[tuple[int, str, Any]] = []
     for name, module in unet.named_modules():
-        if not hasattr(module, "set_processor"):
+        if not hasattr(module, "set_processor") or name.startswith("encoder_hid_proj"):
             continue
         if module.added_kv_proj_dim is not None or module.norm_cross or module.norm_q is not None:
             raise ModelError(
@@ -254,5 +256,6 @@ def install(unet: Any) -> tuple[Layer, ...]:
     )
     stock = {name.removesuffix(".processor"): one for name, one in unet.attn_processors.items()}
     shown = {name: one for name, one in stock.items() if hasattr(one, "to_k_ip")}
-    unet.set_attn_processor({f"{layer.name}.processor": Processor(layer, shown.get(layer.name)) for layer in layers})
+    ours = {f"{layer.name}.processor": Processor(layer, shown.get(layer.name)) for layer in layers}
+    unet.set_attn_processor(unet.attn_processors | ours)
     return layers

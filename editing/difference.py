@@ -51,7 +51,7 @@ def difference_map(model: Model, pixels: Float[Tensor, "1 3 H W"], there: str, w
 
     `pixels` are in [-1, 1]. Raises UsageError where the two prompts mean the same to the model.
     """
-    both = encoded(model, (there, wanted))
+    both = encoded(model, (there, wanted), model.eye.blank if model.eye else None)
     if torch.equal(*both.states):
         raise UsageError(f"Nothing differs between {there!r} and {wanted!r}; say what is there, and what should be.")
     schedule = Schedule("ddim", model.scheduler_config, STEPS, first_index(STEPS, STRENGTH))

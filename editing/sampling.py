@@ -94,11 +94,12 @@ def paint(
     like = torch.empty(0, device=model.device, dtype=model.working_dtype)
     noise = gaussian((model.latent_channels, height, width), sources, like)
     canvases = [sample.canvas for sample in samples if sample.canvas is not None]
+    blank = model.eye.blank if model.eye else None
     denoiser = Denoiser(
         model,
         schedule,
-        looking(model, encoded(model, [sample.prompt for sample in samples]), samples),
-        encoded(model, [sample.negative_prompt for sample in samples], negative=True),
+        looking(model, encoded(model, [sample.prompt for sample in samples], blank), samples),
+        encoded(model, [sample.negative_prompt for sample in samples], blank, negative=True),
         job.guidance_scale,
         sources,
         seam(model, canvases, (height, width), samples),
@@ -113,7 +114,7 @@ def paint(
         return Painted(denoise(schedule.begin(noise), schedule.steps, denoiser, session, on_step=report), unknown)
     source = torch.cat([model.encode(canvas.pixels) for canvas in distinct(canvases)])
     cells = [change_map(canvas.mask, canvas.change, (height, width)) for canvas in canvases]
-    trajectory, psnr = inverted(model, job, source, samples) if job.invert else (None, unknown)
+    trajectory, psnr = inverted(model, job, source, samples, blank) if job.invert else (None, unknown)
     blend = Blend(source, torch.stack(cells).to(source), noise, schedule, trajectory, job.shrink)
     return Painted(denoise(blend.start(), schedule.steps, denoiser, session, blend, report), psnr)
 
@@ -124,14 +125,11 @@ def schedule_of(model: Model, job: SamplingJob, scheduler: str) -> Schedule:
     return Schedule(scheduler, model.scheduler_config, job.steps, first_index(job.steps, strength))
 
 
-def encoded(model: Model, prompts: Sequence[str], negative: bool = False) -> Embedding:
-    """The embedding of each prompt; what several samples share is encoded once."""
+def encoded(model: Model, prompts: Sequence[str], blank: Tensor | None, negative: bool = False) -> Embedding:
+    """The embedding of each prompt, with `Eye.blank` beside it; what several samples share is encoded once."""
     known = {prompt: model.prompts.encode([prompt], negative=negative) for prompt in dict.fromkeys(prompts)}
     made = Embedding.cat([known[prompt] for prompt in prompts]).to(model.device)
-    if model.eye is None:
-        return made
-    blank = model.eye.blank
-    return replace(made, picture=blank.expand(len(made), *blank.shape[1:]))
+    return made if blank is None else replace(made, picture=blank.expand(len(made), *blank.shape[1:]))
 
 
 def looking(model: Model, embedding: Embedding, samples: Sequence[Sample]) -> Embedding:
@@ -152,13 +150,17 @@ def distinct(canvases: Sequence[Canvas]) -> Sequence[Canvas]:
 
 
 def inverted(
-    model: Model, job: SamplingJob, source: Float[Tensor, "b c h w"], samples: Sequence[Sample]
+    model: Model,
+    job: SamplingJob,
+    source: Float[Tensor, "b c h w"],
+    samples: Sequence[Sample],
+    blank: Tensor | None,
 ) -> tuple[Trajectory, tuple[float, ...]]:
     """The canvases' latents at every level by DDIM inversion with their own prompts, and the PSNR of coming back."""
     schedule = schedule_of(model, job, "ddim")
     own = samples[: len(source)]
     prompts = tuple(sample.source_prompt for sample in own)
-    prompt = encoded(model, prompts)
+    prompt = encoded(model, prompts, blank)
     denoiser = Denoiser(model, schedule, prompt, prompt, 1.0, generators([sample.seed for sample in own]))
     trajectory = invert(source, denoiser)
     size = (source.shape[-2], source.shape[-1])

@@ -80,15 +80,16 @@ def t2i_adapter(kind: str, to: Path, in_channels: int = 3) -> Path:
     from diffusers import T2IAdapter
 
     torch.manual_seed(5)
-    channels, form = ([16, 32], "full_adapter_xl") if kind == "sdxl" else ([16, 32, 32], "full_adapter")
-    T2IAdapter(
-        channels=channels, num_res_blocks=1, downscale_factor=4, in_channels=in_channels, adapter_type=form
-    ).save_pretrained(to)
+    shape: dict[str, Any] = {"channels": [16, 32, 32], "adapter_type": "full_adapter", "downscale_factor": 4}
+    if kind == "sdxl":
+        shape = {"channels": [16, 32], "adapter_type": "full_adapter_xl", "downscale_factor": 8}
+    T2IAdapter(num_res_blocks=1, in_channels=in_channels, **shape).save_pretrained(to)
     return to
 
 
-def ip_adapter(kind: str, folder: Path, to: Path) -> Path:
-    """An IP-Adapter in the format of its authors, with a tiny image encoder beside it."""
+def ip_adapter(kind: str, folder: Path, to: Path, plus: bool = False) -> Path:
+    """An IP-Adapter in the format of its authors, with a tiny image encoder beside it; `plus` reads all of its last
+    layer but one."""
     from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
     torch.manual_seed(6)
@@ -99,15 +100,27 @@ def ip_adapter(kind: str, folder: Path, to: Path) -> Path:
     )
     config.projection_dim = 16
     CLIPVisionModelWithProjection(config).save_pretrained(to / "image_encoder")
-    tensors = {
-        "image_proj.proj.weight": torch.randn(4 * width, 16),
-        "image_proj.proj.bias": torch.randn(4 * width),
-        "image_proj.norm.weight": torch.ones(width),
-        "image_proj.norm.bias": torch.zeros(width),
-    }
+    shapes = resampler(width) if plus else {"proj.weight": (4 * width, 16), "proj.bias": (4 * width,), **norm(width)}
+    tensors = {f"image_proj.{name}": torch.randn(shape) for name, shape in shapes.items()}
     for number, name in enumerate(unet.attn_processors):
         if name.endswith("attn2.processor"):
             shape = unet.get_submodule(name.removesuffix(".processor")).to_k.weight.shape
             tensors |= {f"ip_adapter.{number}.to_{letter}_ip.weight": torch.randn(shape) for letter in "kv"}
     save_file(tensors, to / "ip-adapter.safetensors")
     return to / "ip-adapter.safetensors"
+
+
+def norm(width: int, name: str = "norm") -> dict[str, tuple[int, ...]]:
+    return {f"{name}.weight": (width,), f"{name}.bias": (width,)}
+
+
+def resampler(width: int) -> dict[str, tuple[int, ...]]:
+    """The shapes of an IP-Adapter plus's projection: 4 queries, 16 channels, and one head of 64 in each of 4 layers."""
+    shapes: dict[str, tuple[int, ...]] = {"latents": (1, 4, 16), **norm(width, "norm_out")}
+    shapes |= {"proj_in.weight": (16, 16), "proj_in.bias": (16,)}
+    shapes |= {"proj_out.weight": (width, 16), "proj_out.bias": (width,)}
+    for layer in (f"layers.{number}." for number in range(4)):
+        shapes |= norm(16, layer + "0.norm1") | norm(16, layer + "0.norm2") | norm(16, layer + "1.0")
+        weights = {"0.to_q": (64, 16), "0.to_kv": (128, 16), "0.to_out": (16, 64), "1.1": (64, 16), "1.3": (16, 64)}
+        shapes |= {f"{layer}{name}.weight": shape for name, shape in weights.items()}
+    return shapes

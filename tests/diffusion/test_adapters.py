@@ -11,6 +11,7 @@ import pytest
 import torch
 from inlay.diffusion.denoiser import gaussian, generators
 from inlay.diffusion.model import Model
+from inlay.diffusion.reference import Eye
 from inlay.diffusion.schedule import TRAILING, scheduler_class
 from inlay.editing.job import GenerateJob, checked
 from inlay.editing.sampling import Sample, paint
@@ -153,19 +154,21 @@ def test_a_controlnet_equals_the_stock_pipeline(adapter, model_folder, kind):
 
 
 @pytest.mark.parametrize("in_channels", [3, 1])
-def test_a_t2i_adapter_equals_the_stock_pipeline(adapter, model_folder, in_channels):
-    from diffusers import StableDiffusionAdapterPipeline, T2IAdapter
+@pytest.mark.parametrize("kind", ["sd1", "sdxl"])
+def test_a_t2i_adapter_equals_the_stock_pipeline(adapter, model_folder, kind, in_channels):
+    from diffusers import StableDiffusionAdapterPipeline, StableDiffusionXLAdapterPipeline, T2IAdapter
     from PIL import Image
 
-    folder = adapter("t2i_adapter", in_channels=in_channels)
+    folder = adapter("t2i_adapter", kind, in_channels=in_channels)
     shown = Image.fromarray(picture()).convert("L").convert("RGB")
-    pipe = StableDiffusionAdapterPipeline.from_pretrained(
-        model_folder("sd1"), adapter=T2IAdapter.from_pretrained(folder), safety_checker=None
-    )
+    cls = StableDiffusionXLAdapterPipeline if kind == "sdxl" else StableDiffusionAdapterPipeline
+    extra = {"add_watermarker": False} if kind == "sdxl" else {"safety_checker": None}
+    pipe = cls.from_pretrained(model_folder(kind), adapter=T2IAdapter.from_pretrained(folder), **extra)
     image = shown.convert("L") if in_channels == 1 else shown
     expected = stock(pipe, image=image, adapter_conditioning_scale=0.8)
-    model = load(model_folder("sd1"), control=(str(folder),))
+    model = load(model_folder(kind), control=(str(folder),))
     torch.testing.assert_close(ours(model, hints=((np.asarray(shown), 0.8),)), expected, **CLOSE)
+    assert (expected - ours(model, hints=((np.asarray(shown), 0.0),))).abs().max() > 0.01
 
 
 def test_two_controls_add_up(adapter, model_folder):
@@ -184,11 +187,12 @@ def test_two_controls_add_up(adapter, model_folder):
     torch.testing.assert_close(ours(model, hints=((one, 0.5), (other, 0.3))), expected, **CLOSE)
 
 
+@pytest.mark.parametrize("plus", [False, True])
 @pytest.mark.parametrize("kind", ["sd1", "sdxl"])
-def test_an_ip_adapter_equals_the_stock_pipeline(adapter, model_folder, kind):
+def test_an_ip_adapter_equals_the_stock_pipeline(adapter, model_folder, kind, plus):
     from PIL import Image
 
-    file, shown = adapter("ip_adapter", kind), picture(7, (40, 40))
+    file, shown = adapter("ip_adapter", kind, plus=plus), picture(7, (40, 40))
     pipe = making.pipeline(kind, model_folder(kind))
     plain = stock(pipe)
     pipe.load_ip_adapter(file.parent, subfolder="", weight_name=file.name)
@@ -198,6 +202,15 @@ def test_an_ip_adapter_equals_the_stock_pipeline(adapter, model_folder, kind):
     torch.testing.assert_close(ours(model, reference=(shown, 0.6)), expected, **CLOSE)
     torch.testing.assert_close(ours(model), plain, **CLOSE)
     assert (expected - plain).abs().max() > 0.01
+
+
+def test_the_image_encoder_sees_no_picture_once(adapter, model_folder, monkeypatch):
+    model = load(model_folder("sd1"), reference=str(adapter("ip_adapter", plus=True)))
+    seen = []
+    see = Eye.see
+    monkeypatch.setattr(Eye, "see", lambda eye, picture: seen.append(picture.shape) or see(eye, picture))
+    ours(model, reference=(picture(7), 0.6))
+    assert seen == [(1, 1, 3), (*SIZE, 3)]
 
 
 @pytest.mark.parametrize("method", sorted(set(METHODS) - {"plain", "segmenter"}))

@@ -8,6 +8,10 @@ Weights are toybox's own, else random in the shapes of Stable Diffusion 1.5 and 
 `from_pretrained` gives it: fp32 on the CPU, fp16 where a GPU is asked for; inlay runs as `auto` decides. Both sample by
 DDIM with the same steps, prompts and guidance scale. Seconds are medians over the rounds, ratios inlay / diffusers are
 medians of each round's. On a machine that does other things, too, look at the seconds of the CPU.
+
+With `--shapes toybox --rounds 3` on two cores of a Xeon and nothing beside it, in seconds of the clock, inlay's,
+diffusers' and their ratio: import 6.72, 6.94, .99; cold start of an edit 8.66, 8.39, 1.02; toybox, plain, .93, .87,
+1.08; blended edit 1.00, .94, 1.04.
 """
 
 from __future__ import annotations

@@ -16,5 +16,6 @@ types:
 	cd .mypy_cache/house && $(PYTHON) -m mypy --config-file inlay/pyproject.toml --cache-dir .. \
 	    -m inlay -m inlay.cli -m inlay.errors $(ROOMS:%=-p inlay.%)
 
+# Each worker loads PyTorch and makes its own tiny models; neighbours in a file mostly stay with one of them.
 test:
-	$(PYTHON) -m pytest
+	$(PYTHON) -m pytest -n logical --maxprocesses 4 --dist worksteal

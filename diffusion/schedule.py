@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from ..errors import UsageError
+from .samplers import SCHEDULERS, TRAILING, check_scheduler
 
 
 @dataclass(frozen=True)
@@ -27,44 +28,7 @@ class Step:
     timestep: Tensor
 
 
-SCHEDULERS = {
-    "ddim": "DDIMScheduler",
-    "ddpm": "DDPMScheduler",
-    "euler": "EulerDiscreteScheduler",
-    "euler-a": "EulerAncestralDiscreteScheduler",
-    "dpm++2m": "DPMSolverMultistepScheduler",
-    "deis": "DEISMultistepScheduler",
-    "lms": "LMSDiscreteScheduler",
-    "lcm": "LCMScheduler",
-    "tcd": "TCDScheduler",
-}
-"""Samplers whose step reads the sample that it is given, so that guidance and blending between steps are not lost."""
-
-DISCARDING = ("pndm", "heun", "kdpm2", "kdpm2-a", "unipc", "dpm++2s", "dpm++singlestep")
-"""Samplers that carry on from a sample of their own and discard what is changed between steps."""
-
 SIGMA_SCALED = {"euler", "euler-a", "lms"}
-
-
-TRAILING = ":trailing"
-"""Behind a sampler's name: timesteps counted back from the last, as models for few steps need them (Lin et al. 2024,
-"Common Diffusion Noise Schedules and Sample Steps are Flawed", section 3.3)."""
-
-
-def check_scheduler(name: str) -> None:
-    """Refuse what is none of `SCHEDULERS`, with or without `TRAILING`; imports nothing.
-
-    Raises:
-        UsageError: an unknown name, or a sampler that discards changes made between steps.
-    """
-    name = name.removesuffix(TRAILING)
-    if name in DISCARDING:
-        raise UsageError(
-            f"The scheduler {name} discards what is changed between steps, so nothing could be blended or guided; "
-            f"choose one of {', '.join(SCHEDULERS)}."
-        )
-    if name not in SCHEDULERS:
-        raise UsageError(f"There is no scheduler {name!r}; choose one of {', '.join(SCHEDULERS)}.")
 
 
 def scheduler_class(name: str) -> Any:

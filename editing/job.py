@@ -24,6 +24,7 @@ from pydantic import (
     ValidationError,
 )
 
+from ..diffusion.samplers import SCHEDULERS, check_scheduler
 from ..errors import UsageError
 from ..guidance.written import parse
 from ..photos import MAX_PIXELS
@@ -310,7 +311,8 @@ class SamplingJob(Frozen):
     ] = None
     scheduler: Annotated[
         str,
-        says("ddim, ddpm, euler, euler-a, dpm++2m, deis, lms, lcm or tcd; with :trailing for few-step models."),
+        AfterValidator(check_scheduler),
+        says(f"{', '.join(SCHEDULERS)}; with :trailing for few-step models."),
         TEXT,
     ] = "ddim"
     model: ModelName = "toybox"

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import difflib
 import warnings
-from collections.abc import Iterable
 from dataclasses import dataclass, fields
+from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
 from ..errors import UsageError
-from . import attention_swapping as attention_swapping
-from . import directed_diffusion as directed_diffusion
-from . import masked_attention as masked_attention
-from . import multidiffusion as multidiffusion
-from . import paint_with_words as paint_with_words
-from . import removal as removal
-from . import segmenter as segmenter
-from . import zest as zest
 from .base import Chain, Guidance, members
-from .written import HOW, Written
+from .names import OWN, PLUGINS, near, no_method
+from .written import Written
 
 METHODS: dict[str, type[Guidance]] = Guidance.registered
 """Every method registers itself when its file is imported."""
 
-for _plugin in entry_points(group="inlay.guidance"):
+for _name in OWN:
+    import_module(f".{_name.replace('-', '_')}", __package__)
+
+for _plugin in entry_points(group=PLUGINS):
     try:
         _plugin.load()
     except Exception as error:  # a stranger's code: the other methods must not fall with it
@@ -42,10 +37,8 @@ def chained(methods: Written) -> Guidance:
 
 
 def _one(name: str, parameters: dict[str, Any]) -> Guidance:
-    if not name or {":", "="} & set(name):
-        raise UsageError(f"There is no method {name!r}; {HOW}.")
     if name not in METHODS:
-        raise UsageError(f"There is no method {name!r}{near(name, METHODS)}")
+        raise no_method(name, METHODS)
     known = parameters_of(name)
     if unknown := [parameter for parameter in parameters if parameter not in known]:
         raise UsageError(f"{name} has no parameter {unknown[0]!r}{near(unknown[0], known)}")
@@ -131,12 +124,3 @@ def is_plain(value: Any) -> bool:
 def parameters_of(name: str) -> list[str]:
     """Names of a method's parameters."""
     return [field.name for field in fields(METHODS[name])]
-
-
-def near(word: str, known: Iterable[str]) -> str:
-    """The end of a sentence about an unknown word."""
-    known = list(known)
-    close = difflib.get_close_matches(word, known, n=2, cutoff=0.5)
-    if close:
-        return f"; did you mean {' or '.join(close)}?"
-    return f"; choose from {', '.join(known)}." if known else "; it has none."

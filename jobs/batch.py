@@ -20,8 +20,9 @@ from typing import Any
 from ..editing.job import JOBS, SHARED, Frozen, Job, SamplingJob, Setup, checked
 from ..errors import BatchError, InlayError, UsageError
 from ..photos.save import leftovers
-from ..weights.adapters import Adapters, find, kind_at, on_hub
+from ..weights.adapters import Adapters, find, kind_at
 from ..weights.diffusion import fingerprint, locate
+from ..weights.hub import on_hub
 from .batching import Batching
 from .crew import Crew, Died, Processes, asked
 from .keys import key_of
@@ -30,8 +31,6 @@ from .ledger import entries as ledger_entries
 from .manifest import read_rows
 from .report import as_json, save_report
 from .rows import REPORT, Outcome, Row, checked_rows
-
-DDIM = SamplingJob.model_fields["scheduler"].default
 
 Source = str | Path | Mapping[str, Any] | Job
 
@@ -98,7 +97,7 @@ def foretold(rows: Sequence[Row], output: Path, how: Batching, setup: Setup) -> 
     """What would become of rows, as far as it can be told without loading, fetching or writing anything."""
     ledger = past(ledger_entries(output / f"ledger{how.mark}.jsonl"))
     rows = [refused_output(row, output, ledger.get(row.id, Past()), how) for row in rows]
-    if any(row.job and (row.job.method or row.job.scheduler != DDIM) for row in rows if not row.error):
+    if any(row.job and row.job.method for row in rows if not row.error):
         with closing(Processes(setup, output, 1)) as crew:
             rows = looked_over(rows, crew, models=False)
     marks = {made_of: fingerprint_at_hand(*made_of, setup) for made_of in {row.job.made_of for row in rows if row.job}}
@@ -313,18 +312,17 @@ class Run:
 
 
 def looked_over(rows: Sequence[Row], crew: Crew, models: bool = True) -> list[Row]:
-    """Rows with their weights' fingerprints, or with what a worker has against model, methods or scheduler."""
+    """Rows with their weights' fingerprints, or with what a worker has against model or methods."""
     jobs = [row.job for row in rows if row.job and not row.error]
     methods = {repr(job.method): job.method for job in jobs if job.method}
-    names, schedulers = {job.made_of for job in jobs if models}, {job.scheduler for job in jobs}
-    sought = sorted(names, key=repr)
-    marks, missing, refused, unknown = asked(crew, 0, "look", sought, list(methods.values()), sorted(schedulers))
+    sought = sorted({job.made_of for job in jobs if models}, key=repr)
+    marks, missing, refused = asked(crew, 0, "look", sought, list(methods.values()))
     wrong = dict(zip(methods, refused, strict=True))
 
     def marked(row: Row) -> Row:
         if row.error or row.job is None:
             return row
-        said = missing.get(row.job.made_of) or wrong.get(repr(row.job.method)) or unknown.get(row.job.scheduler)
+        said = missing.get(row.job.made_of) or wrong.get(repr(row.job.method))
         return row.failed(said) if said else replace(row, weights=marks.get(row.job.made_of, ""))
 
     return [marked(row) for row in rows]

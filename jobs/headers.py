@@ -1,4 +1,4 @@
-"""What can be refused or said of a job at once: from the headers of its files and the word list of its model alone.
+"""What can be refused or said of a job at once: from its names, its files' headers and its model's word list alone.
 
 PyTorch is not imported here, so that the answer comes within a second, and for ten thousand photos within some more.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..editing.job import EDGES, POINTERS, EditJob, ExtendJob, GenerateJob, Job, Opening, Pointing
 from ..errors import PhotoError, UsageError
+from ..guidance.names import check_names
 from ..photos.read import STANDARD_INPUT, size_of
 from ..segmentation.pointing import prompts_for
 from ..weights.diffusion import belongings
@@ -20,9 +21,10 @@ def check_headers(job: Job, max_pixels: int) -> tuple[int, int] | None:
     """(width, height) of the job's photo; None where it has none, or where that comes by standard input.
 
     Raises:
-        InlayError: a file that is not there or no picture, points outside the photo, masks or pictures of controls of
-            another size.
+        InlayError: an unknown method, a file that is not there or no picture, points outside the photo, masks or
+            pictures of controls of another size.
     """
+    check_names(one.name for one in job.method or ())
     size = None
     if isinstance(job, Opening):
         if job.photo is None:

@@ -13,9 +13,7 @@ import numpy as np
 import torch
 
 from ..diffusion.adapters import located
-from ..diffusion.schedule import check_scheduler
 from ..editing.editor import Editor, OnGlimpse
-from ..editing.extend import enlarged
 from ..editing.guided import guidance_of
 from ..editing.job import EDGES, POINTERS, EditJob, ExtendJob, GenerateJob, Job, Opening, Record, RemoveJob, Setup
 from ..editing.rank import ClipRanker
@@ -129,11 +127,10 @@ def prepare(job: Job, setup: Setup = Setup()) -> Prepared:
     Raises:
         InlayError: what Photo, segmentation, layouts and methods raise.
     """
-    check_scheduler(job.scheduler)
     guidance_of(job.method or ())
     check_adapters(job.model, job.adapters, setup)
     photo = opened(job, setup) if isinstance(job, Opening) else None
-    shown = shown_by(job, photo, setup)
+    shown = shown_by(job, setup)
     places = placed(job, photo, setup)
     layout = job.layout if isinstance(job, EditJob | GenerateJob) else None
     check_words(job, places)
@@ -142,22 +139,18 @@ def prepare(job: Job, setup: Setup = Setup()) -> Prepared:
     return Prepared(job, photo, places, contents, shown)
 
 
-def shown_by(job: Job, photo: Photo | None, setup: Setup) -> Shown:
+def shown_by(job: Job, setup: Setup) -> Shown:
     """The pictures of a job's controls and reference.
 
     Raises:
         PhotoError: one cannot be read.
-        UsageError: a control's picture has another size than the photo.
     """
 
     def pixels(path: str) -> Any:
         return Photo.open(path, max_pixels=setup.max_pixels).pixels
 
     controls = tuple(None if one.picture == EDGES else pixels(one.picture) for one in job.control)
-    shown = Shown(controls, pixels(job.reference.picture) if job.reference else None)
-    if photo is not None:
-        shown.check(enlarged(photo.size, job)[0] if isinstance(job, ExtendJob) else photo.size)
-    return shown
+    return Shown(controls, pixels(job.reference.picture) if job.reference else None)
 
 
 @lru_cache(maxsize=8)

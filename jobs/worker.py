@@ -20,7 +20,6 @@ from typing import Any
 
 import torch
 
-from ..diffusion.schedule import scheduler_class
 from ..editing.editor import Editor
 from ..editing.guided import guidance_of
 from ..editing.job import Method, Setup
@@ -76,23 +75,18 @@ class Worker:
         return torch.cuda.device_count() if device.type == "cuda" else 1, TOGETHER.get(device.type, 1)
 
     def look(
-        self, models: Sequence[MadeOf], methods: Sequence[tuple[Method, ...]], schedulers: Sequence[str]
-    ) -> tuple[dict[MadeOf, str], dict[MadeOf, str], list[str | None], dict[str, str]]:
+        self, models: Sequence[MadeOf], methods: Sequence[tuple[Method, ...]]
+    ) -> tuple[dict[MadeOf, str], dict[MadeOf, str], list[str | None]]:
         """Before any model loads: the fingerprint of each model's weights and of what is loaded onto it, or why they
-        cannot be had; what is wrong with each choice of methods; and with schedulers."""
-        marks, missing, refused = dict[MadeOf, str](), dict[MadeOf, str](), dict[str, str]()
+        cannot be had; and what is wrong with each choice of methods."""
+        marks, missing = dict[MadeOf, str](), dict[MadeOf, str]()
         for made_of in models:
             try:
                 path, found = weights_of(*made_of, self.setup)
                 marks[made_of] = fingerprint(path) + found.mark
             except InlayError as error:
                 missing[made_of] = str(error)
-        for scheduler in schedulers:
-            try:
-                scheduler_class(scheduler)
-            except InlayError as error:
-                refused[scheduler] = str(error)
-        return marks, missing, [refusal(chosen) for chosen in methods], refused
+        return marks, missing, [refusal(chosen) for chosen in methods]
 
     def run(self, lot: Sequence[Row], ahead: Sequence[Row]) -> list[Outcome]:
         """Paint `lot`, reading `ahead` meanwhile; what became of rows whose results have been written since the last

@@ -18,13 +18,12 @@ import pytest
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # no test asks a hub
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # tiny models: threads only wait for each other
 
-from inlay.tests import adapters, tiny
-
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """kind -> a tiny random `Model` on the CPU in fp32, built once: "sd1", "sd2", "sdxl"."""
     from inlay.diffusion.model import Model
+    from inlay.tests import tiny
 
     made: dict[str, Model] = {}
 
@@ -47,6 +46,8 @@ def editor(models: Any) -> Any:
 @pytest.fixture(scope="session")
 def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """kind -> a folder in diffusers layout with a tiny random model."""
+    from inlay.tests import tiny
+
     made: dict[str, Path] = {}
 
     def get(kind: str) -> Path:
@@ -60,6 +61,8 @@ def model_folder(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture(scope="session")
 def clipseg(tmp_path_factory: pytest.TempPathFactory) -> str:
     """A folder with a tiny random model that finds things by text."""
+    from inlay.tests import tiny
+
     folder = tmp_path_factory.mktemp("clipseg")
     tiny.save_clipseg(folder)
     return str(folder)
@@ -68,6 +71,8 @@ def clipseg(tmp_path_factory: pytest.TempPathFactory) -> str:
 @pytest.fixture(scope="session")
 def adapter(model_folder: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """(what, kind, ...) -> an adapter's file or folder, made once."""
+    from inlay.tests import adapters
+
     made: dict[Any, Path] = {}
 
     def get(what: str, kind: str = "sd1", **options: Any) -> Path:

@@ -148,11 +148,6 @@ def known(catalogue: dict[tuple[str, str], str], name: str, kind: str) -> str:
     return catalogue[name, kind]
 
 
-def on_hub(name: str) -> bool:
-    """Whether a name can only be that of something in the hub."""
-    return "/" in name and not Path(name).exists() and not name.startswith((".", "/", "~"))
-
-
 def names_file(name: str) -> bool:
     """Whether a name is that of one file, here or in a repository of the hub."""
     return Path(name).suffix in (".safetensors", *PICKLES)
@@ -173,7 +168,7 @@ def adapter_file(name: str, offline: bool = False) -> Path:
         return path / only([file.name for file in path.iterdir()], name)
     owner, _, rest = name.partition("/")
     repository, _, file = rest.partition("/")
-    if name.startswith((".", "/", "~")) or not repository or (names_file(name) and not file):
+    if not hub.on_hub(name) or not repository or (names_file(name) and not file):
         raise ModelError(f"There is no {name}; give a .safetensors file, a folder with one, or a hub id.")
     repository = f"{owner}/{repository}"
     return hub.fetch_file(repository, file or None, offline)
@@ -187,7 +182,7 @@ def adapter_folder(name: str, offline: bool = False, allow_pickle: bool = False,
     """
     refuse_pickle(name)
     path = Path(name).expanduser()
-    if not path.is_dir() and (path.exists() or name.startswith((".", "/", "~")) or name.count("/") != 1):
+    if not path.is_dir() and (not hub.on_hub(name) or name.count("/") != 1):
         raise ModelError(f"{name} is no folder in diffusers layout, with a config.json, and no hub id like owner/name.")
     return hub.fetch(str(path) if path.is_dir() else name, offline=offline, allow_pickle=allow_pickle, half=half)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..errors import ModelError
 from .catalogue import EMBEDDED, embedded_segmenter
-from .hub import cached, fetch
+from .hub import cached, fetch, on_hub
 from .parts import INDEX, read_json, refuse_pickle
 
 
@@ -31,7 +31,7 @@ def locate(name: str, offline: bool = False, allow_pickle: bool = False, half: b
         return path
     if path.exists():
         raise ModelError(f"{name} is no model: a folder in diffusers layout has a model_index.json.")
-    if path.suffix == ".safetensors" or name.count("/") != 1 or name.startswith((".", "/", "~")):
+    if path.suffix == ".safetensors" or not on_hub(name) or name.count("/") != 1:
         raise ModelError(
             f"There is no model at {name}; give a folder, a .safetensors file, a hub id like owner/name, or toybox."
         )

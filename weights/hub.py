@@ -12,6 +12,11 @@ from ..errors import ModelError
 from .parts import INDEX, lacking, needed, only
 
 
+def on_hub(name: str) -> bool:
+    """Whether a name can only be that of something in the hub: owner/name, or a file in it."""
+    return "/" in name and not name.startswith((".", "/", "~")) and not Path(name).exists()
+
+
 def fetch(
     name: str, *, offline: bool = False, allow_pickle: bool = False, half: bool = False, index: bool = False
 ) -> Path:
@@ -124,7 +129,8 @@ def from_pretrained(kind: Any, name: str, offline: bool, **options: Any) -> Any:
 
     folder = fetch(name, offline=offline)
     with quiet("transformers"), told(name):
-        if not (isinstance(kind, type) and issubclass(kind, PreTrainedModel)):
+        reports = isinstance(kind, type) and issubclass(kind, PreTrainedModel)  # processors do not
+        if not reports:
             return kind.from_pretrained(folder, local_files_only=True, **options)
         loaded: Any = kind.from_pretrained(
             folder, local_files_only=True, use_safetensors=True, output_loading_info=True, **options

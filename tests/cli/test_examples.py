@@ -11,6 +11,7 @@ from typing import Any
 
 import inlay
 import pytest
+from inlay.tests.jobs.conftest import Here
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
@@ -30,6 +31,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
 def test_scripts(name: str, made: str, model_folder: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", [f"{name}.py", str(model_folder("sd1")), "1"])
+    monkeypatch.setattr("inlay.jobs.batch.Processes", Here)
     runpy.run_path(str(EXAMPLES / f"{name}.py"), run_name="__main__")
     assert (tmp_path / made).is_file()
 

@@ -1,4 +1,7 @@
-"""Ctrl-C and SIGTERM stop a running edit: a real process, its exit code, and no partial file."""
+"""Ctrl-C and SIGTERM stop a running edit: a real process, its exit code, and no partial file.
+
+`test_interrupted_work_leaves_nothing` holds both within one process.
+"""
 
 from __future__ import annotations
 
@@ -27,7 +30,9 @@ def read_until(word: bytes, terminal: int) -> bytes:
     return said
 
 
-@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_a_signal_stops_an_edit_at_its_step(
     number: signal.Signals, code: int, model_folder: Any, tmp_path: Path
 ) -> None:

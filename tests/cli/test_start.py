@@ -69,6 +69,8 @@ def photo(tmp_path: Path) -> Path:
         ("--box 5,5,90,20 -o new.png", "leaves the photo, which is 48 x 40"),
         ("--mask small.png -o new.png", "30 x 20 pixels and the photo 48 x 40"),
         ("-o new.png", "Nothing is pointed at"),
+        ("--box 5,5,20,20 -o new.png --scheduler dim", "no scheduler 'dim'; choose one of ddim"),
+        ("--box 5,5,20,20 -o new.png --method zets", "no method 'zets'; did you mean zest"),
         ("--box 5,5,20,20 -n 2 -o -", "Standard output takes one picture"),
         ("--box 5,5,20,20 --json -o -", "Standard output takes the picture or its record"),
     ],

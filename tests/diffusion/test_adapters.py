@@ -12,7 +12,8 @@ import torch
 from inlay.diffusion.denoiser import gaussian, generators
 from inlay.diffusion.model import Model
 from inlay.diffusion.reference import Eye
-from inlay.diffusion.schedule import TRAILING, scheduler_class
+from inlay.diffusion.samplers import TRAILING
+from inlay.diffusion.schedule import scheduler_class
 from inlay.editing.job import GenerateJob, checked
 from inlay.editing.sampling import Sample, paint
 from inlay.errors import InlayError, ModelError, UsageError

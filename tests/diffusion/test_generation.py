@@ -7,7 +7,8 @@ import torch
 from inlay.diffusion.denoiser import Denoiser, Loss, NumericError, Request, Seam, Watch, gaussian, generators
 from inlay.diffusion.loop import denoise
 from inlay.diffusion.model import Model
-from inlay.diffusion.schedule import SCHEDULERS, Schedule, scheduler_class
+from inlay.diffusion.samplers import SCHEDULERS
+from inlay.diffusion.schedule import Schedule, scheduler_class
 from inlay.editing.blend import Blend
 from inlay.errors import UsageError
 from inlay.guidance.base import Session

@@ -8,7 +8,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inlay.diffusion.denoiser import gaussian, generators
-from inlay.diffusion.schedule import DISCARDING, SCHEDULERS, Schedule, first_index
+from inlay.diffusion.samplers import DISCARDING, SCHEDULERS
+from inlay.diffusion.schedule import Schedule, first_index
 from inlay.errors import UsageError
 from inlay.tests import tiny
 

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from inlay.diffusion.denoiser import Denoiser, gaussian, generators
 from inlay.diffusion.loop import denoise
-from inlay.diffusion.schedule import SCHEDULERS, Schedule
+from inlay.diffusion.samplers import SCHEDULERS
+from inlay.diffusion.schedule import Schedule
 from inlay.editing.blend import Blend, dilated, latent_mask
 from inlay.guidance.base import Guidance, Run
 

@@ -35,6 +35,7 @@ from inlay.guidance import (
 from inlay.guidance.base import Hooks, Run, members
 from inlay.guidance.masked_attention import unit_by_region
 from inlay.guidance.methods import chained, described, parameters_of
+from inlay.guidance.names import OWN
 from inlay.guidance.parameters import number
 from inlay.guidance.written import between_commas, parse, written
 from inlay.guidance.zest import unit
@@ -641,7 +642,9 @@ def test_methods_by_name() -> None:
 
 def test_every_registered_method_is_under_test() -> None:
     """What is registered later joins the laws above by an entry in `GUIDED`."""
-    assert set(METHODS) == {"plain"} | {one.name for made in GUIDED.values() for one in members(made)}
+    assert (
+        set(METHODS) == {"plain", *OWN} == {"plain"} | {one.name for made in GUIDED.values() for one in members(made)}
+    )
 
 
 def test_the_readmes_table_has_every_method_and_its_parameters() -> None:

@@ -40,7 +40,7 @@ def ledger_has(folder, state, count=1):
 
 
 @pytest.mark.parametrize(
-    ("rows", "kills"), [(4, 2), pytest.param(40, 25, marks=pytest.mark.slow)], ids=["quick", "40 rows, 25 kills"]
+    ("rows", "kills"), [(3, 1), pytest.param(40, 25, marks=pytest.mark.slow)], ids=["quick", "40 rows, 25 kills"]
 )
 def test_killed_at_random_moments_it_ends_as_if_nothing_had_been(folder, rows, kills):
     model = {} if rows < 40 else {"model": "toybox", "prompt": "an apple on grass", "steps": 3}
@@ -101,7 +101,9 @@ def test_a_row_that_kills_its_worker_twice_is_named_and_the_rest_is_done(folder)
     assert "1 of 2 rows failed" in err
 
 
-@pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+@pytest.mark.parametrize(
+    ("sent", "code"), [(signal.SIGINT, 130), pytest.param(signal.SIGTERM, 143, marks=pytest.mark.slow)]
+)
 def test_a_signal_puts_off_what_was_started(folder, sent, code):
     folder.manifest(*({"photo": "a.png", "id": f"r{k}", "steps": 900} for k in range(2)))
     run = start(folder)

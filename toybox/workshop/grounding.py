@@ -47,7 +47,7 @@ class OpenAttention:
 
 
 def open_cross_attention(unet: UNet2DConditionModel) -> None:
-    unet.set_attn_processor(OpenAttention())  # type: ignore[arg-type]
+    unet.set_attn_processor(OpenAttention())
 
 
 def grounding_loss(

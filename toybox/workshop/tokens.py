@@ -58,7 +58,7 @@ def build(folder: Path) -> CLIPTokenizer:
     letters = sorted(pre_tokenizers.ByteLevel.alphabet())
     pieces = [*letters, *(letter + "</w>" for letter in letters), *dict.fromkeys("".join(merge) for merge in merges)]
     vocabulary = {piece: index for index, piece in enumerate([*pieces, BOS, EOS])}
-    tokenizer = CLIPTokenizer(vocabulary, merges, model_max_length=LENGTH)  # type: ignore[arg-type]
+    tokenizer = CLIPTokenizer(vocabulary, merges, model_max_length=LENGTH)
     write_files(tokenizer, folder)
     return tokenizer
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +19,19 @@ CHECKPOINT = ("model.diffusion_model.", "first_stage_model.", "cond_stage_model.
 """What a checkpoint in the original layout holds, by the start of its names."""
 
 
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """Leaves the garbage collector out: it would walk all that the libraries bring again and again while they come."""
+    collecting = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if collecting:
+            gc.enable()
+
+
+@uncollected()
 def load_folder(path: Path, dtype: torch.dtype, allow_pickle: bool = False) -> dict[str, Any]:
     """The components of a folder in diffusers layout.
 
@@ -82,6 +98,7 @@ def read(kind: Any, folder: Path, dtype: torch.dtype, allow_pickle: bool) -> Any
     return module
 
 
+@uncollected()
 def load_file(path: Path, dtype: torch.dtype, config: Path | None, offline: bool) -> dict[str, Any]:
     """The components of a single-file checkpoint in the original layout.
 

@@ -24,7 +24,14 @@ COMMAND = [sys.executable, "-c", "from inlay.cli import main; main()", "batch"]
 
 def start(folder, *options):
     command = [*COMMAND, str(folder.path / "rows.jsonl"), "-o", str(folder.out), "--device", "cpu", *options]
-    return subprocess.Popen(command, start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(
+        command,
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # ignored in background jobs
+    )
 
 
 def wait_for(condition, seconds=300):

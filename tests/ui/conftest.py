@@ -97,7 +97,7 @@ def chromium() -> Iterator[Any]:
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as driver:
-        flags = ["--no-sandbox", "--force-color-profile=srgb"]
+        flags = ["--no-sandbox", "--force-color-profile=srgb", "--disable-gpu"]
         browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=flags)
         yield browser
         browser.close()

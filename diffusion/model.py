@@ -235,8 +235,9 @@ class Model:
         try:
             yield
         finally:
-            for module, (device, dtype) in zip(modules, places, strict=True):
-                move(module, device, dtype)
+            for module, place in zip(modules, places, strict=True):
+                if (module.device, module.dtype) != place:
+                    move(module, *place)
             if not tiled:
                 self.vae.disable_tiling()
             self.vae.tile_sample_min_size, self.vae.tile_latent_min_size = tiles

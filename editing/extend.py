@@ -15,36 +15,27 @@ from .crop import Box
 from .job import ExtendJob
 
 
-def enlarged(size: tuple[int, int], job: ExtendJob) -> tuple[tuple[int, int], Box]:
-    """The (width, height) of the larger canvas around a photo of `size` (width, height), and where on it that stands.
-
-    Raises:
-        UsageError: more pixels than any photo that would be opened.
-    """
-    width, height = size
-    left, right = pixels(job.left, width), pixels(job.right, width)
-    top, bottom = pixels(job.top, height), pixels(job.bottom, height)
-    wide, high = width + left + right, height + top + bottom
-    if wide * high > MAX_PIXELS:
-        raise UsageError(f"The extended photo would be {wide} x {high}, more than {MAX_PIXELS} pixels; add less.")
-    return (wide, high), Box(left, top, left + width, top + height)
-
-
 def extended(photo: Photo, job: ExtendJob) -> tuple[Photo, Box]:
     """The photo on its larger canvas, its outermost pixels continued, and where on it the photo stands.
 
     Raises:
-        UsageError: see `enlarged`.
+        UsageError: more pixels than any photo that would be opened.
     """
-    (width, height), inner = enlarged(photo.size, job)
-    margins = ((inner.top, height - inner.bottom), (inner.left, width - inner.right))
+    width, height = photo.size
+    left, right = pixels(job.left, width), pixels(job.right, width)
+    top, bottom = pixels(job.top, height), pixels(job.bottom, height)
+    size = left + width + right, top + height + bottom
+    if size[0] * size[1] > MAX_PIXELS:
+        raise UsageError(f"The extended photo would be {size[0]} x {size[1]}, more than {MAX_PIXELS} pixels; add less.")
+    inner = Box(left, top, left + width, top + height)
+    margins = ((top, bottom), (left, right))
 
     def padded(array: np.ndarray) -> np.ndarray:
         return np.pad(array, (*margins, *((0, 0),) * (array.ndim - 2)), mode="edge")
 
     shown = padded(photo.pixels)
     samples = shown if photo.samples is photo.pixels else padded(photo.samples)
-    metadata = sized(photo.metadata, (width, height))
+    metadata = sized(photo.metadata, size)
     return replace(photo, pixels=shown, samples=samples, metadata=metadata), inner
 
 

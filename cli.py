@@ -34,7 +34,6 @@ from .editing.job import (
     MaskJob,
     Method,
     RemoveJob,
-    SamplingJob,
     Setup,
     Shell,
     checked,
@@ -156,7 +155,7 @@ def takes(job: type[Frozen], *others: type[Frozen]) -> Callable[[Callable[..., N
             name: parameter(name, field, stored=kind is job)
             for kind in (job, *others)
             for name, field in kind.model_fields.items()
-            if name != "action" or not issubclass(kind, SamplingJob)
+            if name != "action" or len(get_args(field.annotation)) > 1
         }
         if "sources" in derived:
             del derived["photo"]
@@ -224,7 +223,11 @@ def show_version(wanted: bool) -> None:
 
 
 @app.callback()
-def root(version: Annotated[bool, typer.Option("--version", callback=show_version, is_eager=True)] = False) -> None:
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="Print the version and stop.")
+    ] = False,
+) -> None:
     pass
 
 

@@ -284,6 +284,29 @@ Methods = Annotated[
 ModelName = Annotated[
     str, says("toybox, toybox-256, a diffusers folder, .safetensors file or hub id."), Shell("-m", "MODEL")
 ]
+Loras = Annotated[
+    tuple[Lora, ...],
+    says("Add a LoRA to the model, so much of it. Repeatable."),
+    BeforeValidator(Lora.read),
+    Shell(metavar="FILE_OR_ID[:SCALE]"),
+]
+Embeddings = Annotated[
+    tuple[Phrase, ...],
+    says("Teach the model the word of a textual inversion. Repeatable."),
+    BeforeValidator(split),
+    Shell(metavar="FILE_OR_ID"),
+]
+Autoencoder = Annotated[
+    Phrase | None,
+    says("Another autoencoder: a folder, file or hub id."),
+    Shell(metavar="FOLDER_OR_FILE_OR_ID", default="the model's own"),
+]
+Scheduler = Annotated[
+    str,
+    AfterValidator(check_scheduler),
+    says(f"{', '.join(SCHEDULERS)}; with :trailing for few-step models."),
+    TEXT,
+]
 
 
 Continuing = Annotated[
@@ -309,35 +332,16 @@ class SamplingJob(Frozen):
     method: Annotated[
         Methods, Shell(metavar="METHOD", default="masked-attention where there is a --layout or --words, else plain")
     ] = None
-    scheduler: Annotated[
-        str,
-        AfterValidator(check_scheduler),
-        says(f"{', '.join(SCHEDULERS)}; with :trailing for few-step models."),
-        TEXT,
-    ] = "ddim"
+    scheduler: Scheduler = "ddim"
     model: ModelName = "toybox"
     quality: Annotated[
         int | None,
         says("Of a JPEG or WebP, from 1 to 100.", ge=1, le=100),
         Shell(default="the photo's own, or 95; WebP is lossless"),
     ] = None
-    lora: Annotated[
-        tuple[Lora, ...],
-        says("Add a LoRA to the model, so much of it. Repeatable."),
-        BeforeValidator(Lora.read),
-        Shell(metavar="FILE_OR_ID[:SCALE]"),
-    ] = ()
-    embedding: Annotated[
-        tuple[Phrase, ...],
-        says("Teach the model the word of a textual inversion. Repeatable."),
-        BeforeValidator(split),
-        Shell(metavar="FILE_OR_ID"),
-    ] = ()
-    vae: Annotated[
-        Phrase | None,
-        says("Another autoencoder: a folder, file or hub id."),
-        Shell(metavar="FOLDER_OR_FILE_OR_ID", default="the model's own"),
-    ] = None
+    lora: Loras = ()
+    embedding: Embeddings = ()
+    vae: Autoencoder = None
     control: Annotated[
         tuple[Control, ...],
         says(

@@ -11,10 +11,14 @@ from pydantic import AfterValidator, BeforeValidator, Field
 from ..editing.job import (
     EVERYWHERE,
     LARGEST_SEED,
+    Autoencoder,
     Continuing,
+    Embeddings,
     Fill,
     Frozen,
     Interval,
+    Loras,
+    Scheduler,
     Shell,
     parse_pairs,
     parse_size,
@@ -22,6 +26,7 @@ from ..editing.job import (
 )
 from ..errors import UsageError
 from ..guidance.written import between_commas
+from ..weights.adapters import Adapters
 
 CLIP = "openai/clip-vit-base-patch32"
 FILLINGS = ("blur", "neutral", "smooth", "border")
@@ -105,7 +110,16 @@ class Evaluation(Frozen):
         float | None, says("Strength of classifier-free guidance.", ge=0), Shell(default="the model's own")
     ] = None
     guidance_interval: Interval = EVERYWHERE
+    scheduler: Scheduler = "ddim"
     model: Annotated[str, says("As for edit and generate."), Shell("-m", "MODEL")] = "toybox"
+    lora: Loras = ()
+    embedding: Embeddings = ()
+    vae: Autoencoder = None
+
+    @property
+    def adapters(self) -> Adapters:
+        """What is loaded onto the model."""
+        return Adapters(tuple((one.weights, one.scale) for one in self.lora), self.embedding, self.vae)
 
 
 class TableEvaluation(Evaluation):

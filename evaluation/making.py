@@ -27,6 +27,8 @@ from .job import Evaluation, GenerateEvaluation
 from .protocols import Scene
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+SAMPLED = {"steps", "guidance_scale", "guidance_interval", "scheduler"}
+"""The fields of an evaluation that its jobs take over."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ class Maker:
         return file, cost
 
     def _make(self, scene: Scene, seed: int) -> Photo:
-        asked = {"seed": seed, **self.job.model_dump(include={"steps", "guidance_scale", "guidance_interval"})}
+        asked = {"seed": seed, **self.job.model_dump(include=SAMPLED)}
         if isinstance(self.job, GenerateEvaluation):
             size = canvas(scene, self.job.size or self.editor.model.native_size, self.editor.model.grid)
             masks = on_grid(torch.from_numpy(np.stack(scene.masks)).float(), size).clamp(0, 1)
@@ -105,10 +107,9 @@ class Maker:
         words = [placement.words for placement in scene.placements]
         generate = isinstance(self.job, GenerateEvaluation)
         photo = None if generate else hashlib.sha256(scene.picture.file.read_bytes()).hexdigest()
-        deciding = {"action", "steps", "guidance_scale", "guidance_interval", "size", "strength", "fill"}
-        settings = self.job.model_dump(include=deciding)
+        settings = self.job.model_dump(include={*SAMPLED, "action", "size", "strength", "fill"})
         model, method = self.editor.model, repr(self.understood(self.method))
-        made_by = [version("inlay"), model.fingerprint, model.defaults, method, settings, seed]
+        made_by = [version("inlay"), model.fingerprint, model.marks, model.defaults, method, settings, seed]
         return hashlib.sha256(json.dumps([*made_by, scene.prompt, words, masks, photo]).encode()).hexdigest()
 
 

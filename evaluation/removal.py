@@ -29,7 +29,7 @@ from ..photos.save import write_file
 from ..segmentation.masks import grow
 from .estimates import Estimate, estimate
 from .job import FILLINGS, RemoveEvaluation
-from .making import Maker, image_name
+from .making import SAMPLED, Maker, image_name
 from .pictures import save_sheets
 from .protocols import Scene
 from .report import Columns, bounded, difference_matrix, ending, heading, markdown_rows, number, write_results
@@ -106,7 +106,7 @@ class Remover(Maker):
         named, method = with_ground(self.method)
         if named and not scene.prompt:
             raise UsageError(f"The dataset does not say what {scene.name} stands on; leave out `ground`.")
-        settings = self.job.model_dump(include={"steps", "guidance_scale", "guidance_interval", "strength", "fill"})
+        settings = self.job.model_dump(include={*SAMPLED, "strength", "fill"})
         job = checked(RemoveJob, prompt=scene.prompt if named else "", method=method, seed=seed, **settings)
         return self.editor.run(job, photo, mask).images[0]
 

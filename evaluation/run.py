@@ -54,7 +54,7 @@ def measure(
     dataset's own images are scored beside the methods: what the judge finds where everything is in its place.
 
     Args:
-        editor: a loaded model, used in place of `job.model`.
+        editor: a loaded model, used in place of `job.model` and what would be loaded onto it.
 
     Raises:
         UsageError: a dataset, method or parameter that is not there, two systems of one name, or no scene that can be

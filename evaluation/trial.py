@@ -14,7 +14,7 @@ from ..errors import UsageError
 from ..jobs.perform import editor_for
 from .datasets import open_dataset
 from .job import AnyEvaluation, expand_sweep, once
-from .making import ImageFolder, Maker, Source
+from .making import SAMPLED, ImageFolder, Maker, Source
 from .protocols import Scene, select_scenes
 from .segmenters import Segmenter, load_segmenter
 
@@ -59,7 +59,7 @@ def prepare(
     scenes = _sample(known, job.limit)
     sources: dict[str, Source] = {}
     if methods:
-        editor = editor or editor_for(job.model, setup)
+        editor = editor or editor_for(job.model, setup, job.adapters)
         sources = {name: maker(editor, name, job, output) for name in methods}
     sources |= {name: ImageFolder(folder) for name, folder in job.images.items()}
     facts = {
@@ -70,9 +70,10 @@ def prepare(
         "left out": left_out,
         "judge": judge.name,
         "model": f"{editor.model.name} {editor.model.fingerprint}" if methods and editor else None,
+        "adapters": editor.model.marks if methods and editor else {},
         "seeds": list(job.seeds),
         "versions": {name: version(name) for name in ("inlay", "torch", "diffusers", "transformers")},
-        **job.model_dump(include={"steps", "guidance_scale", "guidance_interval", "size", "strength", "fill"}),
+        **job.model_dump(include={*SAMPLED, "size", "strength", "fill"}),
     }
     return Trial(scenes, judge, sources, swept, facts)
 

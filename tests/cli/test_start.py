@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import typer
 from PIL import Image
 
 WITHOUT_TORCH = "import sys; sys.modules['torch'] = None; from inlay.cli import main; main()"
@@ -91,3 +92,15 @@ def test_words_that_toybox_never_saw_are_said_before_pytorch(photo: Path, how: l
     said, end = ran.stderr.strip().splitlines()
     assert said.startswith("inlay: toybox has never seen zebra; it knows apple,")
     assert "torch" in end
+
+
+def test_every_option_says_what_it_is_for() -> None:
+    from inlay.cli import app
+
+    commands = [typer.main.get_command(app)]
+    for command in commands:
+        commands += getattr(command, "commands", {}).values()
+    helps = {
+        (command.name, one.name): getattr(one, "help", None) or "" for command in commands for one in command.params
+    }
+    assert not [of for of, said in helps.items() if not said or said.startswith("None")]

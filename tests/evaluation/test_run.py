@@ -157,6 +157,26 @@ def test_a_run_goes_on_where_it_was(editor: Editor, clip: str, dataset: Path, tm
     assert len(calls) == 3 * 2 * 3
 
 
+def test_what_is_loaded_onto_the_model_is_at_work_and_told(
+    model_folder: Any, adapter: Any, clip: str, dataset: Path, tmp_path: Path
+) -> None:
+    """A LoRA, or another scheduler, makes other images, and those made without are not kept in their place."""
+    segmenter = str(tiny_semantic(tmp_path / "segmenter", ["cat", "dog"]))
+    common: dict[str, Any] = {"methods": ["plain"], "steps": 2, "features": clip, "judge": segmenter, "limit": 1}
+
+    def run(**settings: Any) -> tuple[Table, bytes]:
+        common.update(output=tmp_path / "out", model=str(model_folder("sd1")))
+        table = evaluate("generate", dataset, **common | settings)
+        return table, next((tmp_path / "out" / "images").rglob("*.png")).read_bytes()
+
+    (plain, drawn), (styled, with_lora) = run(), run(lora=[f"{adapter('lora')}:2"])
+    euler, by_euler = run(scheduler="euler")
+    assert not plain.facts["adapters"]
+    assert [Path(name).name for name in styled.facts["adapters"]] == [adapter("lora").name]
+    assert euler.facts["scheduler"] == "euler"
+    assert len({drawn, with_lora, by_euler}) == 3
+
+
 def test_seeds_and_the_scores_of_a_scene(editor: Editor, clip: str, dataset: Path, tmp_path: Path) -> None:
     scenes, _ = select_scenes(open_dataset(dataset), "all")
     maps = label_maps(tmp_path / "maps", scenes, "plain", lambda mask: mask)

@@ -85,9 +85,13 @@ def train(shop: Workshop, stages: list[str]) -> None:
 def tokenizer_of(shop: Workshop) -> CLIPTokenizer:
     """The one that the weights or the pool at hand were made with, else a new one."""
     place = shop.folder / "tokenizer"
-    if shop.init_from is not None and not place.exists():
-        shutil.copytree(shop.init_from / "tokenizer", place)
-    return CLIPTokenizer.from_pretrained(place) if place.exists() else tokens.build(place)
+    if team.rank() == 0 and not place.exists():
+        if shop.init_from is not None:
+            shutil.copytree(shop.init_from / "tokenizer", place)
+        else:
+            tokens.build(place)
+    team.wait()
+    return CLIPTokenizer.from_pretrained(place)
 
 
 def arguments() -> argparse.Namespace:

@@ -57,6 +57,14 @@ def test_the_scheduler_config_is_as_the_loop_needs_it(weights: Path) -> None:
     assert wanted.items() <= settings.items()
 
 
+@pytest.mark.parametrize("weights", [weights for weights, _ in EMBEDDED])
+def test_tokens_have_the_same_numbers_in_the_old_file_format(weights: Path) -> None:
+    model = json.loads((weights / "tokenizer" / "tokenizer.json").read_text())["model"]
+    _, *merges = (weights / "tokenizer" / "merges.txt").read_text().splitlines()
+    assert json.loads((weights / "tokenizer" / "vocab.json").read_text()) == model["vocab"]
+    assert merges == [" ".join(pair) for pair in model["merges"]]
+
+
 def test_weights_are_small_files() -> None:
     sizes = [file.stat().st_size for weights, _ in EMBEDDED for file in weights.rglob("*") if file.is_file()]
     assert sum(sizes) <= 40e6

@@ -82,7 +82,7 @@ def change_map(
 ) -> Float[Tensor, "h w"]:
     """How much each cell of the latents is changed, from how much of each pixel the mask covers and how much of each is
     to change: nothing outside `latent_mask`, within it the mean over what is covered. A hard mask gives 0 and 1."""
-    covered, changed = (on_grid(one[None], grid)[0] for one in (cover, change))  # apart: a batch's rows round apart, too
+    covered, changed = (on_grid(one[None], grid)[0] for one in (cover, change))  # rows of one batch may round apart
     return torch.where(latent_mask(covered), (changed / covered.clamp(min=1e-12)).clamp(max=1), 0.0)
 
 

@@ -100,7 +100,5 @@ def test_every_option_says_what_it_is_for() -> None:
     commands = [typer.main.get_command(app)]
     for command in commands:
         commands += getattr(command, "commands", {}).values()
-    helps = {
-        (command.name, one.name): getattr(one, "help", None) or "" for command in commands for one in command.params
-    }
-    assert not [of for of, said in helps.items() if not said or said.startswith("None")]
+    said = {(of.name, one.name): one.get_help_record(typer.Context(of)) for of in commands for one in of.params}
+    assert not [name for name, (_, meaning) in said.items() if not meaning or meaning.startswith("None")]

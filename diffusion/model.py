@@ -229,15 +229,15 @@ class Model:
     def kept(self) -> Iterator[None]:
         """Put back afterwards what saving memory or precision changes inside the block: `to`, `spare`, `offload`."""
         modules = (self.unet, *self.controls, *self.beside)
-        places = [(module.device, module.dtype) for module in modules]
+        places = [place_of(module) for module in modules]
         tiled, recomputed = self.vae.use_tiling, self.unet.is_gradient_checkpointing
         tiles = self.vae.tile_sample_min_size, self.vae.tile_latent_min_size
         try:
             yield
         finally:
-            for module, place in zip(modules, places, strict=True):
-                if (module.device, module.dtype) != place:
-                    move(module, *place)
+            for module, before in zip(modules, places, strict=True):
+                if place_of(module) != before:
+                    move(module, *before)
             if not tiled:
                 self.vae.disable_tiling()
             self.vae.tile_sample_min_size, self.vae.tile_latent_min_size = tiles
@@ -266,6 +266,12 @@ def tile(vae: Any) -> None:
     vae.enable_tiling()
     vae.tile_sample_min_size //= 2
     vae.tile_latent_min_size //= 2
+
+
+def place_of(module: torch.nn.Module) -> tuple[torch.device, torch.dtype]:
+    """Where a network is, and in which precision. diffusers' own properties walk through all of its modules."""
+    weight = next(module.parameters())
+    return weight.device, weight.dtype
 
 
 def move(module: torch.nn.Module, device: torch.device | None = None, dtype: torch.dtype | None = None) -> None:

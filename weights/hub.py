@@ -8,7 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from ..errors import ModelError
+from ..errors import InlayError, ModelError
 from .parts import INDEX, lacking, needed, only
 
 
@@ -28,8 +28,7 @@ def fetch(
     Raises:
         ModelError: not here, and not to be had; nothing that inlay could load.
     """
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+    from huggingface_hub import snapshot_download
 
     folder = cached(name)
     said = lacking(folder, allow_pickle) if folder else None
@@ -40,17 +39,13 @@ def fetch(
     state = f"is not whole on this machine, it has {said}" if said else "is not on this machine"
     if offline:
         raise ModelError(f"The model {name} {state}; with a connection run: inlay models download {name}")
-    try:
-        files = HfApi().list_repo_files(name)
+    with fetching(f"The model {name} {state}", f"; with a connection run: inlay models download {name}"):
+        files = files_of(name)
         if index and INDEX not in files:
             raise ModelError(f"{name} is no diffusion model; it has no {INDEX}.")
         if not {INDEX, "config.json"} & set(files):
             return fetch_file(name, None, offline).parent
         folder = Path(snapshot_download(name, allow_patterns=needed(files, half, allow_pickle)))
-    except (OfflineModeIsEnabled, HfHubHTTPError, HFValidationError, OSError) as error:
-        raise ModelError(
-            f"The model {name} {state} and could not be fetched; with a connection run: inlay models download {name}"
-        ) from error
     if said := lacking(folder, allow_pickle):
         raise ModelError(f"The model {name} cannot be used, it has {said}; choose another.")
     return folder
@@ -62,20 +57,19 @@ def fetch_file(name: str, file: str | None, offline: bool) -> Path:
     Raises:
         ModelError: not here, and not to be had; none, or several of which none is named.
     """
-    from huggingface_hub import HfApi, hf_hub_download, try_to_load_from_cache
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+    from huggingface_hub import hf_hub_download, try_to_load_from_cache
 
     folder = cached(name)
     if folder and file is None and any(folder.glob("*.safetensors")):
         return folder / only([one.name for one in folder.iterdir()], name)
-    try:
+    with fetching(f"{_file(name, file)} is not on this machine"):
         if file and isinstance(here := try_to_load_from_cache(name, file), str):
             return Path(here)
         if not offline:
-            file = file or only(HfApi().list_repo_files(name), name)
-            return Path(hf_hub_download(name, file))
-    except (OfflineModeIsEnabled, HfHubHTTPError, HFValidationError, OSError) as error:
-        raise ModelError(f"{_file(name, file)} is not on this machine and could not be fetched.") from error
+            files = files_of(name)
+            if file and file not in files:
+                raise ModelError(f"{name} has no {file}; it has {', '.join(files[:10])}.")
+            return Path(hf_hub_download(name, file or only(files, name)))
     raise ModelError(
         f"{_file(name, file)} is not on this machine; with a connection run: inlay models download {_file(name, file)}"
     )
@@ -91,19 +85,39 @@ def fetch_folder(name: str, folder: str, offline: bool) -> None:
     Raises:
         ModelError: not to be had.
     """
-    from huggingface_hub import HfApi, snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, OfflineModeIsEnabled
+    from huggingface_hub import snapshot_download
 
     here = cached(name)
     if here and (here / folder).is_dir() and not lacking(here / folder):
         return
     if offline:
         raise ModelError(f"{name}/{folder} is not on this machine; run once with a connection.")
-    try:
-        inside = [file.removeprefix(f"{folder}/") for file in HfApi().list_repo_files(name) if file.startswith(folder)]
+    with fetching(f"{name}/{folder} is not on this machine"):
+        inside = [file.removeprefix(f"{folder}/") for file in files_of(name) if file.startswith(folder)]
         snapshot_download(name, allow_patterns=[f"{folder}/{file}" for file in needed(inside, half=False)])
-    except (OfflineModeIsEnabled, HfHubHTTPError, HFValidationError, OSError) as error:
-        raise ModelError(f"{name}/{folder} is not on this machine and could not be fetched.") from error
+
+
+def files_of(name: str) -> list[str]:
+    """The files of a repository. The client's own listing asks for half a minute where there is no connection."""
+    from huggingface_hub import HfApi
+
+    return [file.rfilename for file in HfApi().model_info(name).siblings or ()]
+
+
+@contextmanager
+def fetching(said: str, advice: str = "") -> Iterator[None]:
+    """Tell in one sentence that the hub gave nothing. Its client lets through what its HTTP library raises, which has
+    been another one in each of its last major releases.
+
+    Raises:
+        ModelError: in place of it.
+    """
+    try:
+        yield
+    except InlayError:
+        raise
+    except Exception as error:
+        raise ModelError(f"{said} and could not be fetched ({reason(error)}){advice}") from error
 
 
 def cached(name: str) -> Path | None:
@@ -155,9 +169,13 @@ def told(what: str) -> Iterator[None]:
     try:
         yield
     except (UnpicklingError, OSError, ValueError, KeyError, TypeError, RuntimeError, SafetensorError) as error:
-        lines = str(error).strip().splitlines()
-        reason = lines[0].split(". ")[0].rstrip(" .:") if lines else type(error).__name__
-        raise ModelError(f"{what} cannot be loaded ({reason}); fetch or convert it anew.") from error
+        raise ModelError(f"{what} cannot be loaded ({reason(error)}); fetch or convert it anew.") from error
+
+
+def reason(error: Exception) -> str:
+    """The first sentence of what an error says."""
+    lines = str(error).strip().splitlines()
+    return lines[0].split(". ")[0].rstrip(" .:") if lines else type(error).__name__
 
 
 @contextmanager

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from types import SimpleNamespace
 
 import pytest
 from inlay.errors import ModelError
@@ -67,6 +68,36 @@ def cache(tmp_path, monkeypatch):
 
 def state(name: str) -> str:
     return next((one.state for one in weights_at_hand() if one.name == name), "unlisted")
+
+
+class UnreachableError(Exception):
+    """What an HTTP library may raise: of no class that hub's client promises."""
+
+
+@pytest.mark.parametrize(
+    "get",
+    [
+        hub.fetch,
+        lambda name: hub.fetch_file(name, None, False),
+        lambda name: hub.fetch_folder(name, "image_encoder", False),
+    ],
+)
+def test_without_a_connection_one_sentence_says_why(cache, monkeypatch, get) -> None:
+    def ask(api: object, name: str) -> None:
+        raise UnreachableError("[Errno -2] Name or service not known")
+
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", ask)
+    with pytest.raises(
+        ModelError, match=r"machine and could not be fetched \(\[Errno -2\] Name or service not known\)"
+    ):
+        get("owner/name")
+
+
+def test_a_file_that_a_repository_lacks_is_named(cache, monkeypatch) -> None:
+    files = [SimpleNamespace(rfilename="style.safetensors")]
+    monkeypatch.setattr("huggingface_hub.HfApi.model_info", lambda api, name: SimpleNamespace(siblings=files))
+    with pytest.raises(ModelError, match=r"owner/name has no gone.safetensors; it has style.safetensors"):
+        hub.fetch_file("owner/name", "gone.safetensors", False)
 
 
 def test_a_detector_is_ready_only_with_its_weights(cache) -> None:

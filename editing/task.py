@@ -190,6 +190,8 @@ def extension(job: ExtendJob, model: Model, photo: Any, **common: Any) -> Task:
     place[inner.slices] = False
     # what has been painted is there to be continued
     windows = windows_along(strips(canvas.size, inner, native_side(model)), place, job, model)
+    if not windows:
+        common["warnings"] += ("Nothing is added; say at which side, and how much.",)
     return Task(job, photo=canvas, place=place, windows=windows, **common)
 
 

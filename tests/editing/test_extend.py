@@ -31,6 +31,7 @@ def test_extending_by_nothing_is_the_photo(editor, photo):
     result = editor.extend(photo, steps=1)
     assert np.array_equal(result.images[0].pixels, photo)
     assert result.settings[0].facts.changed_pixels == 0
+    assert result.warnings == ("Nothing is added; say at which side, and how much.",)
 
 
 @pytest.mark.parametrize(

@@ -625,6 +625,9 @@ def test_a_photo_is_extended_by_dragging_its_frame(
     page.button("Extend").click()
     page.tab.wait_for_selector("#said .wrong")
     assert "Nothing is added" in page.tab.get_by_role("alert").inner_text()
+    page.mode("Remove")  # what was said is over
+    assert page.tab.locator("#said .wrong").count() == 0
+    page.mode("Extend")
     page.drag((160, 60), (180, 60), (200, 60))
     page.fill(left="25%", steps="2")
     assert page.tab.get_by_label("Right", exact=True).input_value() == "40"

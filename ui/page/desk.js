@@ -127,6 +127,7 @@ export function setMode(mode) {
   if (desk.mode !== mode) {
     if (desk.mode in desk.sliders) desk.sliders[desk.mode] = { grow: slider("grow"), feather: slider("feather") };
     desk.mode = mode;
+    hush();
     if (mode === "generate") blank();
     if (mode in desk.sliders) {
       $("grow").min = mode === "remove" ? AUTO.grow : AUTO.grow + 1;

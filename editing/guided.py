@@ -60,11 +60,11 @@ def surprises(job: SamplingJob, regions: Sequence[Region], words: Sequence[str])
 
 
 def far_from_native(size: tuple[int, int], native: tuple[int, int]) -> list[str]:
-    """A sentence for a picture of more than twice or less than a quarter of the pixels that the model is made for."""
+    """A sentence for a picture of twice or more, or less than a quarter, of the pixels that the model is made for."""
     times = size[0] * size[1] / (native[0] * native[1])
-    if 0.25 <= times <= 2:
+    if 0.25 <= times < 2:
         return []
-    fate = "come several times" if times > 2 else "be missing"
+    fate = "come several times" if times >= 2 else "be missing"
     return [f"The model is made for {native[1]}x{native[0]} pixels; at {size[1]}x{size[0]} things may {fate}."]
 
 

@@ -7,6 +7,7 @@ settings that a result stores, and the form of the page. A field takes what JSON
 
 from __future__ import annotations
 
+import difflib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -114,7 +115,7 @@ def parse_size(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     width, _, height = value.lower().partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise UsageError(f"{value!r} is not WIDTHxHEIGHT, such as 512x384.")
     return int(height), int(width)
 
@@ -657,8 +658,13 @@ def checked(kind: type[Kind], **fields: Any) -> Kind:
     try:
         return kind(**fields)
     except ValidationError as error:
-        first = error.errors()[0]
+        first = min(
+            error.errors(), key=lambda one: one["type"] != "extra_forbidden"
+        )  # a misspelt name explains the rest
         name = ".".join(str(part) for part in first["loc"])
+        if first["type"] == "extra_forbidden":
+            near = difflib.get_close_matches(name, kind.model_fields, n=1)
+            raise UsageError(f"There is no setting {name}{f'; did you mean {near[0]}?' if near else '.'}") from error
         if first["type"] == "missing" and name == "prompt":
             raise UsageError("Say what should be there: --prompt TEXT.") from error
         raise UsageError(f"The setting {name} cannot be {first['input']!r}: {first['msg'].lower()}.") from error

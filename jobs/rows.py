@@ -162,16 +162,16 @@ def kind_of(fields: Mapping[str, Any], defaults: Mapping[str, Any]) -> type[Job]
 
 
 def id_of(fields: Mapping[str, Any], where: str) -> str:
-    """A row's `id`, or its photo's path without what leads out of the folder, or its line.
+    """A row's `id`, or the path of its output or else of its photo without what leads out of the folder, or its line.
 
     Raises:
         UsageError: no text or number, an empty one, or one that cannot be written down.
     """
     id = fields.get("id")
     if id is None:
-        photo = fields.get("photo")
-        steps = Path(photo).parts if isinstance(photo, str) else ()
-        id = "/".join(step for step in steps if step not in (Path(photo or "").anchor, "..", "."))
+        path = fields.get("output") or fields.get("photo")
+        steps = Path(path).parts if isinstance(path, str) else ()
+        id = "/".join(step for step in steps if step not in (Path(path or "").anchor, "..", "."))
         return sayable(id) or f"row-{where.rpartition(':')[2].removeprefix('row ')}"
     if isinstance(id, bool) or not isinstance(id, str | int) or not str(id).strip():
         raise UsageError(f"The id {id!r} is no text; give each row one of its own.")
@@ -230,7 +230,7 @@ def apart(rows: Iterable[Row], output: Path) -> Iterator[Row]:
     taken: dict[str, str] = {}
     for row in rows:
         if first := ids.get(row.id):
-            said = f"The id {row.id} is that of {first} too; give each row one of its own."
+            said = f"The id {row.id} is that of {first} too; give each row an id or output of its own."
             row = replace(row, id=f"{row.id} at {row.where}").failed(said)
         else:
             ids[row.id] = row.where

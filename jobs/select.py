@@ -57,7 +57,10 @@ def select(photo: Photo, job: Pointing, setup: Setup = Setup()) -> Selected:
     """
     given = {name for name in POINTERS if getattr(job, name)}
     if not given:
-        raise UsageError("Nothing is pointed at; give --point, --box, --select or --mask (or, to edit, --layout).")
+        raise UsageError(
+            "Nothing is pointed at; give --point, --box, --select or --mask (to edit also --layout; for a mask also "
+            "--difference or --everything)."
+        )
     if len(given & {"select", "mask"}) and len(given) > 1:
         raise UsageError("Choose one way to point: --point and --box together, or --select, or --mask.")
     if job.mask:

@@ -143,8 +143,8 @@ def spoken(name: str, value: Any) -> list[str]:
     return [f"{value:g}" if isinstance(value, float) else str(value)]
 
 
-def command(record: Record, output: str) -> str:
-    """The command that makes a picture again."""
+def command(record: Record, picture: Path) -> str:
+    """The command that makes a picture again, by a name of its own beside its photo, which it has in the history."""
     job = again(record)
     words = ["inlay", job.action, *([job.photo] if isinstance(job, Opening) and job.photo else [])]
     for name, value in differing(job).items():
@@ -153,7 +153,7 @@ def command(record: Record, output: str) -> str:
             words.append(f"--{option}" if value else f"--no-{option}")
         elif name != "photo":
             words += [part for text in spoken(name, value) for part in (f"--{option}", text)]
-    return shlex.join([*words, "--output", output])
+    return shlex.join([*words, "--output", f"{picture.stem}-{job.action}{picture.suffix}"])
 
 
 def row(record: Record, name: str, output: str) -> str:

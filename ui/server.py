@@ -377,10 +377,9 @@ class Server:
     async def recipe(self, request: Request) -> Response:
         """The command and the manifest's row that make a picture again."""
         result, number = self.asked_result(request)
-        record, output = result.record(number), result.picture(number).name
-        return JSONResponse(
-            {"command": form.command(record, output), "row": form.row(record, f"{result.name}-{number + 1}", output)}
-        )
+        record, picture = result.record(number), result.picture(number)
+        row = form.row(record, f"{result.name}-{number + 1}", picture.name)
+        return JSONResponse({"command": form.command(record, picture), "row": row})
 
     async def more(self, request: Request) -> Response:
         """The same again from the next seeds."""

@@ -288,7 +288,7 @@ def test_folders_removal_extension_and_generation(folder):
         ({"id": "\ud800"}, "cannot be written down"),
         ({"photo": "\ud800.png"}, "does not exist"),
         ({"seed": -1}, "seed"),
-        ({"strenght": 0.5}, "strenght"),
+        ({"strenght": 0.5}, "no setting strenght; did you mean strength?"),
         ({"action": "paint"}, "no action 'paint'"),
         ({"mask": "small.png"}, "small.png is 10 x 10 pixels"),
         ({"mask": "none.png"}, "none.png"),
@@ -317,7 +317,7 @@ def test_collisions_and_outputs_that_are_inputs(folder):
     rows = [
         {"photo": "a.png"},
         {"photo": "a.png"},
-        {"photo": "b.jpg", "output": "a.png"},
+        {"photo": "b.jpg", "output": "a.png"},  # an output names its row
         {"photo": "b.jpg", "id": "n", "output": "n.png", "num_images": 2},
         {"photo": "b.jpg", "id": "n1", "output": "n-1.png"},
         {"photo": "b.jpg", "id": "self", "output": "m.png"},
@@ -327,6 +327,6 @@ def test_collisions_and_outputs_that_are_inputs(folder):
     assert "is a file that a row reads" in checked[0].error  # the output folder is the photos' own
     checked = checked_rows(read_rows([path], folder.out, None), {}, folder.out, 10**8)
     assert ["" if not row.error else row.error.split(" is that of ")[0] for row in checked] == [
-        "", "The id a.png", "The output a.png", "", "The output n-1.png", "",
+        "", "The id a.png", "The id a.png", "", "The output n-1.png", "",
     ]  # fmt: skip
     assert len({row.id for row in checked}) == len(rows)

@@ -406,6 +406,7 @@ def test_an_edit_is_the_command_lines_own(edited: Any, inlay_command: Any, tmp_p
     command = page.tab.get_by_label("As a command").input_value()
     again = shlex.split(command)
     assert again[:2] == ["inlay", "edit"]
+    assert again[-2:] == ["--output", "disc-2-edit.png"]
     made = inlay_command(*again[1:-1], tmp_path / "again.png")
     assert made.code == 0, made.err
     # alone in its batch it may be rounded another way

@@ -12,9 +12,8 @@ medians of each round's. On a machine that does other things, too, look at the s
 On two cores of an AMD EPYC with AVX-512's bfloat16 and nothing beside it, seconds of the clock, inlay's, diffusers' and
 their ratio: with `--shapes toybox --rounds 5` import 6.60, 6.30, 1.06; cold start of an edit 7.30, 7.39, .99; toybox,
 plain, .76, .74, 1.04; blended edit .76, .72, 1.03; 24 megapixels and its window alone 1.73, 1.56, 1.05. With `--shapes
-sd15 --rounds 1`, four steps, plain 39.8, 59.9, .67; nine channels 53.2, 84.1, .63: a forward takes 7.6 in bfloat16 and
-11.3 in float32, as attention gains nothing by it there, and the autoencoder, in float32 for both, 16. On two cores of a
-Xeon the same two races had .51 and .49.
+sd15 --rounds 1`, four steps, plain 31.0, 58.4, .53; nine channels 34.2, 69.4, .49: a forward takes 7.6 in bfloat16 and
+11.3 in float32, as attention gains nothing by it there, the decoder 7.2 and 16.5. More steps weigh the forwards more.
 
 Fresh memory can cost a virtual machine .2 s for a photo of 24 megapixels; that race then has up to 1.2.
 """
@@ -196,11 +195,11 @@ class Entrants:
 
 
 def auto(stock: Model, unet: Any) -> Model:
-    """A model over a copy of a UNet in the precision that `auto` gives it."""
-    size = 4 * sum(weight.numel() for weight in unet.parameters())
-    copy = torch.nn.Module.to(plain_unet(unet), dtype=pick_dtype("auto", stock.device, size))
+    """A model over copies of a UNet and its autoencoder in the precision that `auto` loads them in."""
+    kind = pick_dtype("auto", stock.device, 4 * sum(weight.numel() for weight in unet.parameters()))
+    own, vae = (torch.nn.Module.to(copy, dtype=kind) for copy in (plain_unet(unet), deepcopy(stock.vae)))
     prompts, config = stock.prompts, stock.scheduler_config
-    parts = {"unet": copy, "vae": stock.vae, "tokenizers": prompts.tokenizers, "encoders": prompts.encoders}
+    parts = {"unet": own, "vae": vae, "tokenizers": prompts.tokenizers, "encoders": prompts.encoders}
     return Model.assemble(stock.name, {**parts, "scheduler_config": config}, device=stock.device)
 
 

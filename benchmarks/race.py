@@ -1,7 +1,7 @@
 """inlay against diffusers' own pipelines as a person writes them: start, plain pictures, edits; in turn, in one run.
 
     python benchmarks/race.py                                  start and toybox, and the shape of Stable Diffusion 1.5
-    python benchmarks/race.py --device cuda --shapes toybox sd15 sdxl
+    python benchmarks/race.py --device cuda --shapes toybox sd15 sdxl          SDXL has three UNets at once: 40 GB
     python benchmarks/race.py --shapes sd15 --races plain inpainting --rounds 5 --json race.json
 
 Weights are toybox's own, else random in the shapes of Stable Diffusion 1.5 and SDXL. A pipeline runs as its

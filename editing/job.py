@@ -658,9 +658,8 @@ def checked(kind: type[Kind], **fields: Any) -> Kind:
     try:
         return kind(**fields)
     except ValidationError as error:
-        first = min(
-            error.errors(), key=lambda one: one["type"] != "extra_forbidden"
-        )  # a misspelt name explains the rest
+        # a misspelt name may be why another is missing
+        first = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
         name = ".".join(str(part) for part in first["loc"])
         if first["type"] == "extra_forbidden":
             near = difflib.get_close_matches(name, kind.model_fields, n=1)

@@ -109,7 +109,16 @@ class Maker:
         photo = None if generate else hashlib.sha256(scene.picture.file.read_bytes()).hexdigest()
         settings = self.job.model_dump(include={*SAMPLED, "action", "size", "strength", "fill"})
         model, method = self.editor.model, repr(self.understood(self.method))
-        made_by = [version("inlay"), model.fingerprint, model.marks, model.defaults, method, settings, seed]
+        made_by = [
+            version("inlay"),
+            model.fingerprint,
+            model.marks,
+            repr(model.adapters),
+            model.defaults,
+            method,
+            settings,
+            seed,
+        ]
         return hashlib.sha256(json.dumps([*made_by, scene.prompt, words, masks, photo]).encode()).hexdigest()
 
 

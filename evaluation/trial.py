@@ -71,6 +71,7 @@ def prepare(
         "judge": judge.name,
         "model": f"{editor.model.name} {editor.model.fingerprint}" if methods and editor else None,
         "adapters": editor.model.marks if methods and editor else {},
+        "lora": [f"{name}:{scale:g}" for name, scale in editor.model.adapters.lora] if methods and editor else [],
         "seeds": list(job.seeds),
         "versions": {name: version(name) for name in ("inlay", "torch", "diffusers", "transformers")},
         **job.model_dump(include={*SAMPLED, "size", "strength", "fill"}),

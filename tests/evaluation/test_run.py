@@ -169,12 +169,14 @@ def test_what_is_loaded_onto_the_model_is_at_work_and_told(
         table = evaluate("generate", dataset, **common | settings)
         return table, next((tmp_path / "out" / "images").rglob("*.png")).read_bytes()
 
-    (plain, drawn), (styled, with_lora) = run(), run(lora=[f"{adapter('lora')}:2"])
+    (plain, drawn), (_, with_less) = run(), run(lora=[f"{adapter('lora')}:0.5"])
+    styled, with_lora = run(lora=[f"{adapter('lora')}:2"])
     euler, by_euler = run(scheduler="euler")
     assert not plain.facts["adapters"]
     assert [Path(name).name for name in styled.facts["adapters"]] == [adapter("lora").name]
     assert euler.facts["scheduler"] == "euler"
-    assert len({drawn, with_lora, by_euler}) == 3
+    assert styled.facts["lora"] == [f"{adapter('lora')}:2"]
+    assert len({drawn, with_less, with_lora, by_euler}) == 4
 
 
 def test_seeds_and_the_scores_of_a_scene(editor: Editor, clip: str, dataset: Path, tmp_path: Path) -> None:

@@ -140,12 +140,15 @@ def difference(made: Shaped[np.ndarray, "h w ..."], expected: Shaped[np.ndarray,
     return float(apart.max()), float((apart > 0).mean())
 
 
-def alike(made: Shaped[np.ndarray, "h w ..."], expected: Shaped[np.ndarray, "h w ..."], format: str) -> bool:
+def alike(made: Shaped[np.ndarray, "h w ..."], expected: Shaped[np.ndarray, "h w ..."], job: Job) -> bool:
     """Equal, or within one grey level in at most 0.1 % of the values.
 
-    A JPEG spreads what differs by one level over a block and all channels: 3 levels and 1 % there.
+    A JPEG spreads what differs by one level over a block and all channels: 3 levels and 1 % there. An inversion
+    amplifies what another kind of processor rounds otherwise (.2 to .4 % on an EPYC, recorded on a Xeon): 1 % there.
     """
     if (made.shape, made.dtype) != (expected.shape, expected.dtype):
         return False
     largest, share = difference(made, expected)
-    return largest <= 3 and share <= 0.01 if format == "JPEG" else largest <= 1 and share <= 0.001
+    if job.form[0] == "JPEG":
+        return largest <= 3 and share <= 0.01
+    return largest <= 1 and share <= (0.01 if "--invert" in job.arguments.split() else 0.001)

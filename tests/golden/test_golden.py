@@ -54,4 +54,4 @@ def test_the_same_pictures(job: Job, kinds: dict[str, Path], expected: dict[str,
         assert form == job.form
         assert samples.shape == expected[name].shape
         apart = "up to {:.2f} grey levels, in {:.3%} of the values".format(*difference(samples, expected[name]))
-        assert alike(samples, expected[name], form[0]), f"{name} is not as expected: {apart}"
+        assert alike(samples, expected[name], job), f"{name} is not as expected: {apart}"

@@ -21,11 +21,9 @@ OBJECTS = 4.0
 
 @dataclass(frozen=True)
 class Denoising:
-    """The UNet's loss: noise prediction, captions dropped for guidance, and grounding.
+    """The UNet's loss: noise prediction, min-SNR (γ = 5), captions dropped for guidance, and grounding.
 
-    A timestep weighs as much as it has noise, which is soft min-SNR with γ = 1 (Crowson et al. 2024 take 4): how many
-    things there are and what they stand on is settled where noise is high. Timesteps are drawn in proportion to their
-    weights instead of being weighted: the same mean, less noise.
+    Timesteps are drawn in proportion to their min-SNR weight instead of being weighted: the same mean, less noise.
     """
 
     pool: Pool
@@ -43,8 +41,9 @@ class Denoising:
         batch = self.pool.batch(random, count)
         clean = batch["latents"].float()
         device, mine = clean.device, team.share(count)
-        timesteps = torch.multinomial((1 - self.levels).cpu(), count, replacement=True, generator=random)
-        timesteps = timesteps[mine].to(device)
+        ratio = self.levels / (1 - self.levels)
+        weights = (ratio.clamp(max=5.0) / ratio).cpu()
+        timesteps = torch.multinomial(weights, count, replacement=True, generator=random)[mine].to(device)
         noise = torch.randn(count, *clean.shape[1:], generator=random)[mine].to(device)
         dropped = (torch.rand(count, generator=random) < self.dropout)[mine].to(device)
         ids = torch.where(dropped[:, None], self.empty.to(device), batch["ids"].long())

@@ -155,7 +155,7 @@ def takes(job: type[Frozen], *others: type[Frozen]) -> Callable[[Callable[..., N
             name: parameter(name, field, stored=kind is job)
             for kind in (job, *others)
             for name, field in kind.model_fields.items()
-            if name != "action" or len(get_args(field.annotation)) > 1
+            if name != "action" or len(get_args(field.annotation)) > 1  # what can be but one thing is no option
         }
         if "sources" in derived:
             del derived["photo"]

@@ -133,12 +133,12 @@ class Model:
 
     @property
     def device(self) -> torch.device:
-        return next(self.unet.parameters()).device
+        return place_of(self.unet)[0]
 
     @property
     def dtype(self) -> torch.dtype:
-        """Of the UNet's weights; diffusers' own property walks through all modules, at every step."""
-        return next(self.unet.parameters()).dtype
+        """Of the UNet's weights."""
+        return place_of(self.unet)[1]
 
     @property
     def working_dtype(self) -> torch.dtype:
@@ -269,7 +269,8 @@ def tile(vae: Any) -> None:
 
 
 def place_of(module: torch.nn.Module) -> tuple[torch.device, torch.dtype]:
-    """Where a network is, and in which precision. diffusers' own properties walk through all of its modules."""
+    """Where a network is, and in which precision. diffusers' own properties, asked at every step,
+    walk through all of its modules."""
     weight = next(module.parameters())
     return weight.device, weight.dtype
 

@@ -62,6 +62,7 @@ def prepare(
         editor = editor or editor_for(job.model, setup, job.adapters)
         sources = {name: maker(editor, name, job, output) for name in methods}
     sources |= {name: ImageFolder(folder) for name, folder in job.images.items()}
+    model = editor.model if methods and editor else None
     facts = {
         "task": job.action,
         "dataset": dataset.name,
@@ -69,9 +70,9 @@ def prepare(
         "scenes": len(scenes),
         "left out": left_out,
         "judge": judge.name,
-        "model": f"{editor.model.name} {editor.model.fingerprint}" if methods and editor else None,
-        "adapters": editor.model.marks if methods and editor else {},
-        "lora": [f"{name}:{scale:g}" for name, scale in editor.model.adapters.lora] if methods and editor else [],
+        "model": f"{model.name} {model.fingerprint}" if model else None,
+        "adapters": model.marks if model else {},
+        "lora": [f"{name}:{scale:g}" for name, scale in model.adapters.lora] if model else [],
         "seeds": list(job.seeds),
         "versions": {name: version(name) for name in ("inlay", "torch", "diffusers", "transformers")},
         **job.model_dump(include={*SAMPLED, "size", "strength", "fill"}),

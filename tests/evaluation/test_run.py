@@ -163,9 +163,9 @@ def test_what_is_loaded_onto_the_model_is_at_work_and_told(
     """A LoRA, or another scheduler, makes other images, and those made without are not kept in their place."""
     segmenter = str(tiny_semantic(tmp_path / "segmenter", ["cat", "dog"]))
     common: dict[str, Any] = {"methods": ["plain"], "steps": 2, "features": clip, "judge": segmenter, "limit": 1}
+    common |= {"output": tmp_path / "out", "model": str(model_folder("sd1"))}
 
     def run(**settings: Any) -> tuple[Table, bytes]:
-        common.update(output=tmp_path / "out", model=str(model_folder("sd1")))
         table = evaluate("generate", dataset, **common | settings)
         return table, next((tmp_path / "out" / "images").rglob("*.png")).read_bytes()
 

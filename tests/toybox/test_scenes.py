@@ -49,6 +49,22 @@ def test_masks_are_where_the_sprites_are() -> None:
     assert same[~near].all()
 
 
+def test_a_photo_lights_what_stands_on_it() -> None:
+    """On a dark photo a thing is darker than on a bright one, on a red one redder; painted grounds light nothing."""
+
+    def mean_colour(photo: tuple[int, int, int], share: float = 1.0) -> torch.Tensor:
+        drawn = renderer()
+        drawn.photos = torch.tensor(photo, dtype=torch.uint8).view(1, 3, 1, 1).expand(1, 3, WORLD.size, WORLD.size)
+        scenes = drawn(4, 16, objects=1, photos=share)
+        return scenes.images.movedim(1, -1)[scenes.masks.any(1)].mean(0)
+
+    dark, bright, red = (mean_colour(photo) for photo in ((30, 30, 30), (130, 130, 130), (130, 30, 30)))
+    assert (dark < 0.7 * bright).all()
+    assert red[0] == pytest.approx(bright[0])
+    assert (red[1:] < 0.7 * bright[1:]).all()
+    assert torch.equal(mean_colour((30, 30, 30), 0.0), mean_colour((130, 130, 130), 0.0))
+
+
 def test_masks_never_overlap_and_make_the_class_map() -> None:
     scenes = renderer()(2, 32)
     assert scenes.masks.sum(1).max() == 1

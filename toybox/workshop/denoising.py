@@ -9,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Generator, Tensor, nn
 
 from . import team
-from .grounding import Maps, area_under_curve, grounding_loss
+from .grounding import Maps, area_under_curve, grounding_loss, to_grid
 from .networks import Painter, export, noise_levels
 from .pool import Pool, encode
 from .shop import HELD_OUT, Workshop
@@ -81,10 +81,10 @@ def attention_auc(painter: Painter, batch: dict[str, Tensor], timestep: int) -> 
     maps: Maps = []
     times = torch.full((len(clean),), timestep, device=clean.device)
     painter(add_noise(clean, noise, noise_levels().to(clean.device)[times]), times, batch["ids"].long(), maps)
-    pixels = clean.shape[-1] * clean.shape[-2]
+    pixels = max(layer.shape[1] for layer in maps)
     finest = torch.stack([layer for layer in maps if layer.shape[1] == pixels]).mean(0)
     attention = torch.einsum("bpt,bmt->bmp", finest, batch["words"].float())
-    masks = batch["masks"].flatten(2).float() / 255
+    masks = to_grid(batch["masks"].float() / 255, pixels)
     seen = batch["words"].any(-1) & (masks >= 0.5).any(-1)
     scores = [
         area_under_curve(attention[row, mention], masks[row, mention]) for row, mention in seen.nonzero().tolist()
@@ -96,7 +96,7 @@ def train_painter(shop: Workshop, pool: Pool) -> Painter:
     """The UNet and its text encoder, averaged over the last steps."""
     torch.manual_seed(2)
     recipe, device = shop.recipe, shop.renderer.device
-    painter = Painter(recipe, pool.tokenizer).to(device).to(memory_format=torch.channels_last)
+    painter = Painter.new(recipe, pool.tokenizer).to(device).to(memory_format=torch.channels_last)
     if shop.init_from is not None:
         painter.load(shop.init_from)
     stage = shop.stage("unet", painter, recipe.shares[1], learning_rate=recipe.rate, warmup=200, decay=0.25)

@@ -61,7 +61,7 @@ def grounding_loss(
     total = masks.new_zeros(())
     finer = [layer for layer in maps if layer.shape[1] * 4 >= masks[0, 0].numel()]
     for layer in finer:
-        region = _to_grid(masks, layer.shape[1])
+        region = to_grid(masks, layer.shape[1])
         attention = torch.einsum("bpt,bmt->bmp", layer, words)
         inside = (attention * region).sum(-1)
         share = inside / attention.sum(-1).clamp(min=1e-6)
@@ -71,7 +71,8 @@ def grounding_loss(
     return total / len(finer)
 
 
-def _to_grid(masks: Float[Tensor, "b m h w"], pixels: int) -> Float[Tensor, "b m pixels"]:
+def to_grid(masks: Float[Tensor, "b m h w"], pixels: int) -> Float[Tensor, "b m pixels"]:
+    """Masks at the resolution of a layer that has so many pixels."""
     height, width = masks.shape[-2:]
     halvings = 0
     while (height >> halvings) * (width >> halvings) > pixels:

@@ -6,6 +6,7 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import torch
 from diffusers import DDIMScheduler, StableDiffusionPipeline
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
@@ -33,10 +34,16 @@ SCHEDULER = {
 class Painter(nn.Module):
     """Token ids in, predicted noise out."""
 
-    def __init__(self, recipe: Config, tokenizer: CLIPTokenizer) -> None:
+    def __init__(self, text: CLIPTextModel, unet: UNet2DConditionModel) -> None:
         super().__init__()
+        self.text, self.unet = text, unet
+        open_cross_attention(unet)
+
+    @classmethod
+    def new(cls, recipe: Config, tokenizer: CLIPTokenizer) -> Painter:
+        """Untrained, of the widths of `recipe`."""
         width = recipe.text_width
-        self.text = CLIPTextModel(
+        text = CLIPTextModel(
             CLIPTextConfig(
                 vocab_size=len(tokenizer),
                 hidden_size=width,
@@ -50,24 +57,32 @@ class Painter(nn.Module):
                 pad_token_id=tokenizer.pad_token_id,
             )
         )
-        self.unet = UNet2DConditionModel(
+        unet = UNet2DConditionModel(
             sample_size=recipe.world.size // FACTOR,
             in_channels=CHANNELS,
             out_channels=CHANNELS,
             block_out_channels=recipe.widths,
-            down_block_types=("CrossAttnDownBlock2D",) * 3,
-            up_block_types=("CrossAttnUpBlock2D",) * 3,
+            down_block_types=tuple("CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in recipe.attends),
+            up_block_types=tuple("CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in recipe.attends[::-1]),
             layers_per_block=1,
             norm_num_groups=16,
             cross_attention_dim=width,
             attention_head_dim=4,  # diffusers reads this as the number of heads
         )
-        open_cross_attention(self.unet)
+        return cls(text, unet)
+
+    @classmethod
+    def from_pretrained(cls, folder: Path) -> Painter:
+        """As an exported folder has it, in fp32."""
+        return cls(
+            CLIPTextModel.from_pretrained(folder / "text_encoder"),
+            UNet2DConditionModel.from_pretrained(folder / "unet", torch_dtype=torch.float32),
+        )
 
     def load(self, folder: Path) -> None:
-        """Takes the weights of an exported folder."""
-        self.text.load_state_dict(CLIPTextModel.from_pretrained(folder / "text_encoder").state_dict())
-        self.unet.load_state_dict(UNet2DConditionModel.from_pretrained(folder / "unet").state_dict())
+        """Takes the weights of an exported folder, without those of attention that this UNet has not."""
+        stored = Painter.from_pretrained(folder).state_dict()
+        self.load_state_dict({name: stored[name] for name in self.state_dict()})
 
     def forward(
         self,

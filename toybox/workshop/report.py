@@ -33,7 +33,6 @@ from ..segmenter import Segmenter, load_segmenter
 from ..vocabulary import shipped
 from .autoencoder import FACTOR, reconstruction
 from .captions import Caption
-from .config import config
 from .denoising import attention_auc
 from .networks import Painter
 from .photos import photo_bank, to_unit
@@ -245,8 +244,7 @@ def main() -> None:
         score = intersection_over_union(labelled(segmenter, exam.images), exam.classes, count)
         print(f"segmenter {name}: mIoU {score:.3f}")
 
-    painter = Painter(config(shipped()["configuration"]), pipeline.tokenizer)
-    painter.load(weights)
+    painter = Painter.from_pretrained(weights)
     batch = mentions_of(exam, vae, pipeline.tokenizer, side)
     scores = ", ".join(f"{attention_auc(painter, batch, t):.3f} at t = {t}" for t in (300, 600, 850))
     print(f"a noun's attention on its own object: AUC {scores}")

@@ -85,8 +85,7 @@ class Renderer:
             layout.nouns[:, without] = -1
         alphas = []
         for slot in range(layout.nouns.shape[1]):
-            shadow = torch.tensor([ground.shadow for ground in grounds])
-            images, alpha = self._place(images, layout, slot, shadow)
+            images, alpha = self._place(images, layout, slot, grounds)
             alphas.append(alpha)
         masks = _visible(torch.cat(alphas, 1))
         classes = (masks * (layout.nouns.to(self.device) + 1)[:, :, None, None]).sum(1)
@@ -144,7 +143,7 @@ class Renderer:
         images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
         return images, [PHOTO if kind < 0 else world.grounds[kind] for kind in kinds.tolist()]
 
-    def _place(self, images: Tensor, layout: Layout, slot: int, shadow: Tensor) -> tuple[Tensor, Tensor]:
+    def _place(self, images: Tensor, layout: Layout, slot: int, grounds: list[Ground]) -> tuple[Tensor, Tensor]:
         """Draws the `slot`-th object of every scene; returns the pictures and the object's alpha (b, 1, s, s)."""
         size = self.world.size
         alpha = torch.zeros(len(images), 1, size, size, device=self.device)
@@ -172,9 +171,13 @@ class Renderer:
         grid = F.affine_grid(torch.cat([theta, shift], -1), [len(rows), 4, size, size], align_corners=False)
         drawn = F.grid_sample(sprites, grid, align_corners=False)
         below = images[rows.to(self.device)]
-        shade = _shadow(centre, width, height, size) * shadow[rows].to(self.device).view(-1, 1, 1, 1)
-        below = below * (1 - 0.45 * shade)
-        below = below * (1 - drawn[:, 3:]) + (drawn[:, :3] * light.view(-1, 1, 1, 1)).clamp(max=1)
+        stands, lit = (
+            torch.tensor(flags, device=self.device)[rows].view(-1, 1, 1, 1)
+            for flags in ([ground.shadow for ground in grounds], [ground is PHOTO for ground in grounds])
+        )
+        colour = torch.where(lit, _light(below, centre, side), 1.0) * light.view(-1, 1, 1, 1)
+        below = below * (1 - 0.45 * _shadow(centre, width, height, size) * stands)
+        below = below * (1 - drawn[:, 3:]) + (drawn[:, :3] * colour).clamp(max=1)
         rows = rows.to(self.device)
         return images.index_copy(0, rows, below), alpha.index_copy(0, rows, drawn[:, 3:])
 
@@ -203,6 +206,15 @@ def _shadow(centre: Tensor, width: Tensor, height: Tensor, size: int) -> Float[T
     x = (axis.view(1, 1, -1) - centre[:, 0, None, None]) / (0.46 * width[:, None, None])
     y = (axis.view(1, -1, 1) - (centre[:, 1] + 0.46 * height)[:, None, None]) / (0.11 * width[:, None, None])
     return torch.exp(-((x * x + y * y) ** 1.5))[:, None]
+
+
+def _light(ground: Float[Tensor, "n 3 s s"], centre: Tensor, side: Tensor) -> Float[Tensor, "n 3 1 1"]:
+    """How bright a thing there is in each channel, by a ground of middling light: as its surroundings, half as much."""
+    axis = (torch.arange(ground.shape[-1], device=centre.device) + 0.5) / ground.shape[-1]
+    x, y = ((axis - centre[:, k, None]) / side[:, None] for k in (0, 1))
+    near = torch.exp(-(x[:, None, None, :] ** 2) - y[:, None, :, None] ** 2)
+    mean = (ground * near).sum((2, 3), keepdim=True) / near.sum((2, 3), keepdim=True)
+    return (mean / 0.5).sqrt().clamp(0.5, 1.2)
 
 
 def _visible(alphas: Float[Tensor, "b k s s"]) -> Bool[Tensor, "b k s s"]:

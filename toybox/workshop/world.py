@@ -138,7 +138,7 @@ WORLDS["toybox"] = replace(
     counts=(0.04, 0.66, 0.22, 0.08),
     sizes=((0.25, 0.75), (0.20, 0.50), (0.16, 0.38)),
     small=0.12,
-    photos=0.45,
+    photos=0.35,
     occlusion=0.15,
 )
 """The things of `mini` as edits show them: a window is cut around the mask, so one thing fills a good part of it."""

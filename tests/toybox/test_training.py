@@ -14,8 +14,8 @@ from inlay.tests.toybox.tiny_world import WORLD, recipe, renderer
 from inlay.toybox.workshop import autoencoder, sprites, tokens
 from inlay.toybox.workshop.autoencoder import train_autoencoder
 from inlay.toybox.workshop.captions import Caption
-from inlay.toybox.workshop.denoising import looked_at
-from inlay.toybox.workshop.networks import Painter
+from inlay.toybox.workshop.denoising import diffused, looked_at
+from inlay.toybox.workshop.networks import Painter, noise_levels
 from inlay.toybox.workshop.pool import tokenize
 from inlay.toybox.workshop.segmenters import train_segmenter
 from inlay.toybox.workshop.shop import Workshop
@@ -138,6 +138,22 @@ def test_an_error_on_an_object_costs_four_times_one_on_the_ground() -> None:
     on_object, on_ground = masks[:, 1:2].expand(-1, 8, -1, -1), 1 - masks[:, 1:2].expand(-1, 8, -1, -1)
     assert looked_at(on_object, masks) == pytest.approx(4 * looked_at(on_ground, masks))
     assert looked_at(torch.full((2, 8, 4, 4), 0.3), masks) == pytest.approx(0.3)
+
+
+def test_noised_latents_and_their_velocity_give_both_parts_back() -> None:
+    """Salimans & Ho, arXiv 2202.00512, appendix D: x = αx_t − σv, and ε = σx_t + αv; at α = 0, v is −x."""
+    torch.manual_seed(0)
+    clean, noise, level = torch.randn(3, 8, 4, 4), torch.randn(3, 8, 4, 4), torch.tensor([0.9, 0.2, 0.0])
+    noised, velocity = diffused(clean, noise, level)
+    signal, noisy = level.view(-1, 1, 1, 1).sqrt(), (1 - level).view(-1, 1, 1, 1).sqrt()
+    assert torch.allclose(signal * noised - noisy * velocity, clean, atol=1e-6)
+    assert torch.allclose(noisy * noised + signal * velocity, noise, atol=1e-6)
+    assert torch.equal(velocity[2], -clean[2])
+
+
+def test_sampling_begins_with_next_to_nothing_of_the_picture() -> None:
+    """Over 32×32 cells a constant of one standard deviation is half as strong as the mean of the noise on it."""
+    assert float(noise_levels()[-1].sqrt()) * 32 < 0.55
 
 
 def test_without_its_stage_the_autoencoder_is_that_of_the_weights_to_begin_with(trained: Path, tmp_path: Path) -> None:

@@ -22,17 +22,23 @@ from .tokens import LENGTH, write_files
 
 SCHEDULER = {
     "beta_start": 0.00085,
-    "beta_end": 0.012,
+    "beta_end": 0.02,
     "beta_schedule": "scaled_linear",
+    "prediction_type": "v_prediction",
     "clip_sample": False,
     "set_alpha_to_one": True,
     "steps_offset": 1,
     "timestep_spacing": "trailing",
 }
+"""Stable Diffusion's, noised on: at its own last step, β = 0.012, a picture's mean still shows through the noise.
+
+A network learns to trust what shows, and sampling, which begins with noise alone, misleads it (Lin et al., arXiv
+2305.08891). At such noise only velocity is a sensible thing to predict (Salimans & Ho, arXiv 2202.00512).
+"""
 
 
 class Painter(nn.Module):
-    """Token ids in, predicted noise out."""
+    """Token ids in, predicted velocity out."""
 
     def __init__(self, text: CLIPTextModel, unet: UNet2DConditionModel) -> None:
         super().__init__()
@@ -91,7 +97,7 @@ class Painter(nn.Module):
         ids: Int[Tensor, "b tokens"],
         maps: Maps | None = None,
     ) -> Float[Tensor, "b c h w"]:
-        """Predicted noise; `maps`, an empty list, gets the head-averaged cross-attention of every layer."""
+        """Predicted velocity; `maps`, an empty list, gets the head-averaged cross-attention of every layer."""
         words = self.text(ids).last_hidden_state
         return self.unet(latents, timesteps, words, cross_attention_kwargs={"maps": maps}).sample
 

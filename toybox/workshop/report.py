@@ -33,7 +33,7 @@ from ..segmenter import Segmenter, load_segmenter
 from ..vocabulary import shipped
 from .autoencoder import FACTOR, reconstruction
 from .captions import Caption
-from .denoising import attention_auc
+from .denoising import LEVELS, attention_auc
 from .networks import Painter
 from .photos import photo_bank, to_unit
 from .pool import MENTIONS, tokenize
@@ -246,8 +246,9 @@ def main() -> None:
 
     painter = Painter.from_pretrained(weights)
     batch = mentions_of(exam, vae, pipeline.tokenizer, side)
-    scores = ", ".join(f"{attention_auc(painter, batch, t):.3f} at t = {t}" for t in (300, 600, 850))
-    print(f"a noun's attention on its own object: AUC {scores}")
+    levels = pipeline.scheduler.alphas_cumprod
+    scores = ", ".join(f"{attention_auc(painter, batch, level, levels):.3f} at {level}" for level in LEVELS)
+    print(f"a noun's attention on its own object, by the signal's share of the variance: AUC {scores}")
 
     true = [[number for number, _ in row] for row in exam.objects]
     print(f"true scenes: {shares(labelled(judge, exam.images), true)}")

@@ -313,18 +313,24 @@ def do_batch(**options: Any) -> None:
     asked = {name: value for kind in (Rows, Setup, Batching) for name, value in given(kind, options).items()}
     outcomes = merge_ledgers(to.sources, to.output) if to.merge else batch(to.sources, to.output, **asked)
     failed, say = 0, speaker(how.quiet)
-    with tally(how) as count, closing(outcomes):
-        for outcome in outcomes:
-            count(outcome.state, outcome.total)
-            failed += outcome.state == "failed"
-            if how.as_json:
-                typer.echo(json.dumps(asdict(outcome)))
-            elif outcome.state == "failed":
-                typer.echo(f"inlay: {outcome.id}: {outcome.error}", err=True)
-            else:
-                typer.echo("\n".join(str(to.output / name) for name in outcome.outputs))
-            for note in outcome.notes:
-                say(f"{outcome.id}: {note}")
+    ended = "no row"
+    try:
+        with tally(how) as count, closing(outcomes):
+            for outcome in outcomes:
+                ended = f"{outcome.number} of {outcome.total} rows"
+                count(outcome.state, outcome.total)
+                failed += outcome.state == "failed"
+                if how.as_json:
+                    typer.echo(json.dumps(asdict(outcome)))
+                elif outcome.state == "failed":
+                    typer.echo(f"inlay: {outcome.id}: {outcome.error}", err=True)
+                else:
+                    typer.echo("\n".join(str(to.output / name) for name in outcome.outputs))
+                for note in outcome.notes:
+                    say(f"{outcome.id}: {note}")
+    except (KeyboardInterrupt, SystemExit):
+        say(f"Broken off after {ended}; the same command goes on from there.")
+        raise
     if failed:
         raise BatchError(f"{failed} of {outcome.total} rows failed; they stand in {to.output} in errors.jsonl.")
 

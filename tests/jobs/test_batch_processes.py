@@ -119,6 +119,7 @@ def test_a_signal_puts_off_what_was_started(folder, sent, code):
     _, err = run.communicate()
     assert run.returncode == code
     assert "Traceback" not in err
+    assert "Broken off after no row; the same command goes on from there." in err
     assert [line["state"] for line in folder.ledger()][-1] == "skipped"
     assert {name for name in folder.written() if name.endswith((".png", ".part"))} == set()
 

@@ -6,6 +6,7 @@ They differ in architecture and seed, so that what pleases the guide need not pl
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 
 import torch
@@ -75,19 +76,27 @@ KINDS: dict[str, type[Hourglass] | type[Dilated]] = {"guide": Hourglass, "judge"
 
 
 class Segmenter(nn.Module):
-    """Images (B 3 H W) in [0, 1] to logits (B classes H W); `classes[0]` is the background."""
+    """Images (b, 3, h, w) in [0, 1] to logits (b, classes, h, w); `classes[0]` is the background.
 
-    def __init__(self, kind: str, classes: list[str]) -> None:
+    The network looks at images brought to `scale` of their size: half is enough to tell the things of a large one.
+    """
+
+    def __init__(self, kind: str, classes: list[str], scale: float = 1.0) -> None:
         super().__init__()
-        self.kind, self.classes = kind, classes
+        self.kind, self.classes, self.scale = kind, classes, scale
         self.network = KINDS[kind](len(classes))
 
     def forward(self, images: Float[Tensor, "b 3 h w"]) -> Float[Tensor, "b classes h w"]:
-        return self.network(images)
+        if self.scale == 1:
+            return self.network(images)
+        sides = [math.ceil(side * self.scale) for side in images.shape[-2:]]
+        logits = self.network(F.interpolate(images, sides, mode="bilinear", antialias=True))
+        return F.interpolate(logits, images.shape[-2:], mode="bilinear")
 
     def save(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.json").write_text(json.dumps({"kind": self.kind, "classes": self.classes}, indent=1) + "\n")
+        settings = {"kind": self.kind, "scale": self.scale, "classes": self.classes}
+        (folder / "config.json").write_text(json.dumps(settings, indent=1) + "\n")
         save_file(
             {name: part.half().contiguous() for name, part in self.state_dict().items()}, folder / "model.safetensors"
         )
@@ -99,6 +108,6 @@ def load_segmenter(name: str, folder: Path = WEIGHTS) -> Segmenter:
     if not (place / "config.json").exists():
         raise ModelError(f"{place} has no segmenter; toybox ships {' and '.join(KINDS)}.")
     settings = json.loads((place / "config.json").read_text())
-    segmenter = Segmenter(settings["kind"], settings["classes"])
+    segmenter = Segmenter(settings["kind"], settings["classes"], settings.get("scale", 1.0))
     segmenter.load_state_dict({name: part.float() for name, part in load_file(place / "model.safetensors").items()})
     return segmenter.eval().requires_grad_(False)

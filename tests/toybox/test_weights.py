@@ -102,11 +102,13 @@ def test_segmenters_take_any_size_and_pass_gradients() -> None:
         assert not any(parameter.requires_grad for parameter in segmenter.parameters())
 
 
-def test_a_segmenter_survives_its_file(tmp_path: Path) -> None:
+@pytest.mark.parametrize("scale", [1.0, 0.5])
+def test_a_segmenter_survives_its_file(tmp_path: Path, scale: float) -> None:
     torch.manual_seed(0)
-    made = Segmenter("judge", ["background", "apple"]).eval()
+    made = Segmenter("judge", ["background", "apple"], scale).eval()
     made.save(tmp_path / "judge")
-    image = torch.rand(1, 3, 32, 32)
+    image = torch.rand(1, 3, 33, 46)
+    assert made(image).shape == (1, 2, 33, 46)
     assert torch.allclose(load_segmenter("judge", tmp_path)(image), made(image), atol=1e-2)
     with pytest.raises(ModelError, match="has no segmenter"):
         load_segmenter("guide", tmp_path)

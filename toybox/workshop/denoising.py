@@ -26,7 +26,8 @@ LEVELS = (0.59, 0.16, 0.023)
 class Denoising:
     """The UNet's loss: velocity prediction, captions dropped for guidance, and grounding.
 
-    Timesteps are drawn in proportion to 1 / (1 + SNR / 5): nearly clean pictures teach little.
+    The logarithm of the signal-to-noise ratio is drawn from a normal distribution, as Esser et al. do (arXiv
+    2403.03206, Eq. 19; theirs has the mean 0), here a little on the noisy side, where it is decided what stands where.
     """
 
     pool: Pool
@@ -44,9 +45,8 @@ class Denoising:
         batch = self.pool.batch(random, count)
         clean = batch["latents"].float()
         device, mine = clean.device, team.share(count)
-        ratio = self.levels / (1 - self.levels)
-        weights = 1 / (1 + ratio.cpu() / 5)
-        timesteps = torch.multinomial(weights, count, replacement=True, generator=random)[mine].to(device)
+        drawn = torch.randn(count, generator=random)[mine].to(device) * 2 - 1
+        timesteps = (self.levels.logit() - drawn[:, None]).abs().argmin(1)
         noise = torch.randn(count, *clean.shape[1:], generator=random)[mine].to(device)
         dropped = (torch.rand(count, generator=random) < self.dropout)[mine].to(device)
         ids = torch.where(dropped[:, None], self.empty.to(device), batch["ids"].long())

@@ -7,12 +7,15 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Generator, Tensor
 
-from ..segmenter import Segmenter
+from ..segmenter import Segmenter, load_segmenter
 from .scenes import Scenes
 from .shop import HELD_OUT, Workshop
 
 FIRST_SEED = {"guide": 50_000_000, "judge": 60_000_000}
 """Where each one's scenes begin: they never see the same."""
+
+SEEN = 128
+"""Side of the pictures that a segmenter's network looks at, at most."""
 
 
 def train_segmenter(shop: Workshop, kind: str) -> Segmenter:
@@ -20,9 +23,10 @@ def train_segmenter(shop: Workshop, kind: str) -> Segmenter:
     torch.manual_seed(FIRST_SEED[kind])
     recipe, renderer = shop.recipe, shop.renderer
     classes = ["background", *(noun.name for noun in recipe.world.nouns)]
-    stage = shop.stage(
-        kind, Segmenter(kind, classes).to(renderer.device), recipe.shares[2], learning_rate=3e-3, decay=0.5
-    )
+    segmenter = Segmenter(kind, classes, scale=min(1.0, SEEN / recipe.world.size))
+    if shop.init_from is not None and (shop.init_from / kind).exists():
+        segmenter.load_state_dict(load_segmenter(kind, shop.init_from).state_dict())
+    stage = shop.stage(kind, segmenter.to(renderer.device), recipe.shares[2], learning_rate=3e-3, decay=0.5)
     first = FIRST_SEED[kind]
     held_out = renderer(HELD_OUT, 64)
 

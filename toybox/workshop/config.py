@@ -17,8 +17,10 @@ class Config:
     autoencoder_batch: int
     autoencoder_rate: float
     widths: tuple[int, int, int]
+    layers: tuple[int, int, int]
+    """A block's, on each of the UNet's levels, the finest first."""
     attends: tuple[bool, bool, bool]
-    """Which of the UNet's levels have attention, the finest first: at 32×32 it takes two thirds of a step on a CPU."""
+    """Which levels have attention: at 32×32 it would take two thirds of a step on a CPU."""
     text_width: int
     batch: int
     rate: float
@@ -26,7 +28,7 @@ class Config:
     """Scenes rendered and encoded for the UNet."""
     shard: int
     grow_every: int
-    """Steps until the next shard of the pool is needed; the first steps need little variety."""
+    """Steps until one more shard of the pool is needed; the first steps need little variety."""
     segmenter_batch: int
     shares: tuple[float, float, float]
     """Of `--minutes`: autoencoder, UNet, each of the two segmenters."""
@@ -39,6 +41,7 @@ CONFIGS = {
         autoencoder_batch=8,
         autoencoder_rate=2e-3,
         widths=(64, 96, 128),
+        layers=(1, 1, 1),
         attends=(True, True, True),
         text_width=128,
         batch=24,
@@ -55,6 +58,7 @@ CONFIGS = {
 CONFIGS["toybox"] = replace(
     CONFIGS["mini"],
     world=WORLDS["toybox"],
+    layers=(1, 2, 3),
     attends=(False, True, True),
     batch=24,
     rate=6e-4,

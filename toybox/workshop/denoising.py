@@ -118,8 +118,11 @@ def train_painter(shop: Workshop, pool: Pool) -> Painter:
         scores = [f"{attention_auc(stage.averaged, held_out, level, noise_levels()):.3f}" for level in LEVELS]
         return "attention AUC " + " / ".join(scores)
 
+    begun = max(1, pool.stored() - stage.step // recipe.grow_every)
+    team.wait()  # nobody adds to the pool before all have counted
+
     def before(stage: Stage[Painter]) -> None:
-        pool.grow(min(pool.count, 1 + stage.step // recipe.grow_every))
+        pool.grow(min(pool.count, begun + stage.step // recipe.grow_every))
 
     stage.run(loss, watch, before)
     export(stage.averaged, pool.vae, pool.tokenizer, shop.folder / "weights")

@@ -70,7 +70,7 @@ class Painter(nn.Module):
             block_out_channels=recipe.widths,
             down_block_types=tuple("CrossAttnDownBlock2D" if attends else "DownBlock2D" for attends in recipe.attends),
             up_block_types=tuple("CrossAttnUpBlock2D" if attends else "UpBlock2D" for attends in recipe.attends[::-1]),
-            layers_per_block=1,
+            layers_per_block=recipe.layers,
             norm_num_groups=16,
             cross_attention_dim=width,
             attention_head_dim=4,  # diffusers reads this as the number of heads

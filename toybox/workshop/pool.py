@@ -48,6 +48,10 @@ class Pool:
         self.shards: list[dict[str, Tensor]] = []
         folder.mkdir(parents=True, exist_ok=True)
 
+    def stored(self) -> int:
+        """How many shards lie there already."""
+        return len(list(self.folder.glob("*.safetensors")))
+
     def grow(self, shards: int) -> None:
         """Holds that many shards, made here if no file has them."""
         wanted = range(len(self.shards), shards)

@@ -303,10 +303,9 @@ Autoencoder = Annotated[
     Shell(metavar="FOLDER_OR_FILE_OR_ID", default="the model's own"),
 ]
 Scheduler = Annotated[
-    str,
-    AfterValidator(check_scheduler),
+    Annotated[str, AfterValidator(check_scheduler)] | None,
     says(f"{', '.join(SCHEDULERS)}; with :trailing for few-step models."),
-    TEXT,
+    Shell(default="the model's own advice, else ddim"),
 ]
 
 
@@ -333,7 +332,7 @@ class SamplingJob(Frozen):
     method: Annotated[
         Methods, Shell(metavar="METHOD", default="masked-attention where there is a --layout or --words, else plain")
     ] = None
-    scheduler: Scheduler = "ddim"
+    scheduler: Scheduler = None
     model: ModelName = "toybox"
     quality: Annotated[
         int | None,

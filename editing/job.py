@@ -303,9 +303,10 @@ Autoencoder = Annotated[
     Shell(metavar="FOLDER_OR_FILE_OR_ID", default="the model's own"),
 ]
 Scheduler = Annotated[
-    Annotated[str, AfterValidator(check_scheduler)] | None,
+    str,
+    AfterValidator(check_scheduler),
     says(f"{', '.join(SCHEDULERS)}; with :trailing for few-step models."),
-    Shell(default="the model's own advice, else ddim"),
+    TEXT,
 ]
 
 
@@ -332,7 +333,7 @@ class SamplingJob(Frozen):
     method: Annotated[
         Methods, Shell(metavar="METHOD", default="masked-attention where there is a --layout or --words, else plain")
     ] = None
-    scheduler: Scheduler = None
+    scheduler: Scheduler = "ddim"
     model: ModelName = "toybox"
     quality: Annotated[
         int | None,

@@ -15,7 +15,7 @@ from inlay.toybox.workshop import autoencoder, sprites, tokens
 from inlay.toybox.workshop.autoencoder import train_autoencoder
 from inlay.toybox.workshop.captions import Caption
 from inlay.toybox.workshop.denoising import diffused, looked_at
-from inlay.toybox.workshop.networks import Painter, noise_levels
+from inlay.toybox.workshop.networks import noise_levels
 from inlay.toybox.workshop.pool import tokenize
 from inlay.toybox.workshop.segmenters import train_segmenter
 from inlay.toybox.workshop.shop import Workshop
@@ -162,19 +162,6 @@ def test_without_its_stage_the_autoencoder_is_that_of_the_weights_to_begin_with(
     vae = train_autoencoder(replace(workshop(tmp_path / "led", 2), init_from=trained / "weights"), finished=True)
     shipped = safetensors.torch.load_file(trained / "weights/vae/diffusion_pytorch_model.safetensors")
     assert all(torch.equal(part, shipped[name].float()) for name, part in vae.state_dict().items())
-
-
-def test_a_unet_with_less_attention_begins_with_what_it_shares(trained: Path) -> None:
-    tokenizer = CLIPTokenizer.from_pretrained(trained / "weights/tokenizer")
-    painter = Painter.new(replace(recipe(), attends=(False, True, True)), tokenizer)
-    painter.load(trained / "weights")
-    whole = Painter.from_pretrained(trained / "weights").state_dict()
-    parts = painter.state_dict()
-    assert all(torch.equal(part, whole[name]) for name, part in parts.items())
-    assert {name.split(".attentions")[0] for name in whole.keys() - parts.keys()} == {
-        "unet.down_blocks.0",
-        "unet.up_blocks.2",
-    }
 
 
 def test_whitening_changes_latents_alone() -> None:

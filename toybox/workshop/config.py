@@ -1,4 +1,4 @@
-"""Configurations of one recipe: `base` for a GPU, `mini` for two CPU cores, `toybox` for 256×256."""
+"""Configurations of one recipe: `mini` for 128×128, `toybox` for 256×256."""
 
 from __future__ import annotations
 

@@ -86,9 +86,8 @@ class Painter(nn.Module):
         )
 
     def load(self, folder: Path) -> None:
-        """Takes the weights of an exported folder, without those of attention that this UNet has not."""
-        stored = Painter.from_pretrained(folder).state_dict()
-        self.load_state_dict({name: stored[name] for name in self.state_dict()})
+        """Takes the weights of an exported folder."""
+        self.load_state_dict(Painter.from_pretrained(folder).state_dict())
 
     def forward(
         self,

@@ -108,6 +108,6 @@ def load_segmenter(name: str, folder: Path = WEIGHTS) -> Segmenter:
     if not (place / "config.json").exists():
         raise ModelError(f"{place} has no segmenter; toybox ships {' and '.join(KINDS)}.")
     settings = json.loads((place / "config.json").read_text())
-    segmenter = Segmenter(settings["kind"], settings["classes"], settings.get("scale", 1.0))
+    segmenter = Segmenter(settings["kind"], settings["classes"], settings["scale"])
     segmenter.load_state_dict({name: part.float() for name, part in load_file(place / "model.safetensors").items()})
     return segmenter.eval().requires_grad_(False)

@@ -112,7 +112,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument(
         "--init-from",
         type=Path,
-        help="start UNet and segmenters from these weights with fresh optimizers, and take an autoencoder left out",
+        help="begin UNet and segmenters with these weights; take the autoencoder too if its stage is left out",
     )
     parser.add_argument("--sprites", type=Path, help="one file of decoded sprites, for a machine without npm")
     parser.add_argument("--photos", type=Path, help="folder of .jpg photos that are grounds too")

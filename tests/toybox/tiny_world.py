@@ -21,6 +21,7 @@ WORLD = World(
     rotation=10.0,
     small=0.0,
     photos=0.0,
+    lit=True,
     occlusion=0.25,
 )
 LARGE = replace(WORLD, size=64)

@@ -115,7 +115,7 @@ def train_painter(shop: Workshop, pool: Pool) -> Painter:
 
     def watch(stage: Stage[Painter]) -> str:
         export(stage.averaged, pool.vae, pool.tokenizer, shop.folder / "weights")
-        scores = [f"{attention_auc(stage.averaged, held_out, level, noise_levels()):.3f}" for level in LEVELS]
+        scores = [f"{attention_auc(stage.averaged, held_out, level, loss.levels):.3f}" for level in LEVELS]
         return "attention AUC " + " / ".join(scores)
 
     begun = max(1, pool.stored() - stage.step // recipe.grow_every)

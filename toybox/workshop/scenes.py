@@ -84,8 +84,10 @@ class Renderer:
         if without is not None:
             layout.nouns[:, without] = -1
         alphas = []
+        shadow = torch.tensor([ground.shadow for ground in grounds])
+        lit = torch.tensor([ground is PHOTO and self.world.lit for ground in grounds])
         for slot in range(layout.nouns.shape[1]):
-            images, alpha = self._place(images, layout, slot, grounds)
+            images, alpha = self._place(images, layout, slot, shadow, lit)
             alphas.append(alpha)
         masks = _visible(torch.cat(alphas, 1))
         classes = (masks * (layout.nouns.to(self.device) + 1)[:, :, None, None]).sum(1)
@@ -143,7 +145,7 @@ class Renderer:
         images = torch.where(mirrored[:, None, None, None], images.flip(-1), images)
         return images, [PHOTO if kind < 0 else world.grounds[kind] for kind in kinds.tolist()]
 
-    def _place(self, images: Tensor, layout: Layout, slot: int, grounds: list[Ground]) -> tuple[Tensor, Tensor]:
+    def _place(self, images: Tensor, layout: Layout, slot: int, shadow: Tensor, lit: Tensor) -> tuple[Tensor, Tensor]:
         """Draws the `slot`-th object of every scene; returns the pictures and the object's alpha (b, 1, s, s)."""
         size = self.world.size
         alpha = torch.zeros(len(images), 1, size, size, device=self.device)
@@ -171,12 +173,9 @@ class Renderer:
         grid = F.affine_grid(torch.cat([theta, shift], -1), [len(rows), 4, size, size], align_corners=False)
         drawn = F.grid_sample(sprites, grid, align_corners=False)
         below = images[rows.to(self.device)]
-        stands, lit = (
-            torch.tensor(flags, device=self.device)[rows].view(-1, 1, 1, 1)
-            for flags in ([ground.shadow for ground in grounds], [ground is PHOTO for ground in grounds])
-        )
+        shadow, lit = (flags[rows].to(self.device).view(-1, 1, 1, 1) for flags in (shadow, lit))
         colour = torch.where(lit, _light(below, centre, side), 1.0) * light.view(-1, 1, 1, 1)
-        below = below * (1 - 0.45 * _shadow(centre, width, height, size) * stands)
+        below = below * (1 - 0.45 * _shadow(centre, width, height, size) * shadow)
         below = below * (1 - drawn[:, 3:]) + (drawn[:, :3] * colour).clamp(max=1)
         rows = rows.to(self.device)
         return images.index_copy(0, rows, below), alpha.index_copy(0, rows, drawn[:, 3:])
@@ -202,19 +201,23 @@ def _apart(tries: Float[Tensor, "t b k 2"], side: Float[Tensor, "b k"], overlap:
 
 def _shadow(centre: Tensor, width: Tensor, height: Tensor, size: int) -> Float[Tensor, "n 1 s s"]:
     """A soft flat ellipse under the object, in [0, 1]."""
-    axis = (torch.arange(size, device=centre.device) + 0.5) / size
-    x = (axis.view(1, 1, -1) - centre[:, 0, None, None]) / (0.46 * width[:, None, None])
-    y = (axis.view(1, -1, 1) - (centre[:, 1] + 0.46 * height)[:, None, None]) / (0.11 * width[:, None, None])
+    x, y = _beside(centre[:, 0], centre[:, 1] + 0.46 * height, size)
+    x, y = x / (0.46 * width[:, None, None]), y / (0.11 * width[:, None, None])
     return torch.exp(-((x * x + y * y) ** 1.5))[:, None]
 
 
 def _light(ground: Float[Tensor, "n 3 s s"], centre: Tensor, side: Tensor) -> Float[Tensor, "n 3 1 1"]:
     """How bright a thing there is in each channel, by a ground of middling light: as its surroundings, half as much."""
-    axis = (torch.arange(ground.shape[-1], device=centre.device) + 0.5) / ground.shape[-1]
-    x, y = ((axis - centre[:, k, None]) / side[:, None] for k in (0, 1))
-    near = torch.exp(-(x[:, None, None, :] ** 2) - y[:, None, :, None] ** 2)
+    x, y = (distance / side[:, None, None] for distance in _beside(centre[:, 0], centre[:, 1], ground.shape[-1]))
+    near = torch.exp(-(x**2) - y**2)[:, None]
     mean = (ground * near).sum((2, 3), keepdim=True) / near.sum((2, 3), keepdim=True)
     return (mean / 0.5).sqrt().clamp(0.5, 1.2)
+
+
+def _beside(x: Tensor, y: Tensor, size: int) -> tuple[Float[Tensor, "n 1 s"], Float[Tensor, "n s 1"]]:
+    """How far every column lies right of `x`, and every row below `y`, in shares of the picture."""
+    axis = (torch.arange(size, device=x.device) + 0.5) / size
+    return axis.view(1, 1, -1) - x[:, None, None], axis.view(1, -1, 1) - y[:, None, None]
 
 
 def _visible(alphas: Float[Tensor, "b k s s"]) -> Bool[Tensor, "b k s s"]:

@@ -109,6 +109,8 @@ class World:
     """Degrees to either side."""
     photos: float
     """Share of scenes on a crop of a real photo."""
+    lit: bool
+    """Whether a photo lights what stands on it; the benchmark and the scenes of its results are older than that."""
     small: float
     """Share of scenes with one object in which that is down to `SMALLEST` of the side."""
     occlusion: float
@@ -126,6 +128,7 @@ WORLDS: dict[str, World] = {
         stretch=0.15,
         rotation=12.0,
         photos=0.35,
+        lit=False,
         small=0.0,
         occlusion=0.25,
     ),
@@ -138,7 +141,7 @@ WORLDS["toybox"] = replace(
     counts=(0.04, 0.66, 0.22, 0.08),
     sizes=((0.25, 0.75), (0.20, 0.50), (0.16, 0.38)),
     small=0.12,
-    photos=0.35,
+    lit=True,
     occlusion=0.15,
 )
 """The things of `mini` as edits show them: a window is cut around the mask, so one thing fills a good part of it."""

@@ -17,7 +17,7 @@ from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args, get_origin
 
 import typer
 from pydantic.fields import FieldInfo
@@ -43,6 +43,9 @@ from .editing.job import (
 from .errors import BatchError, InlayError, ModelError, OutOfMemoryError, UsageError
 from .evaluation.job import AnyEvaluation, EditEvaluation, GenerateEvaluation, RemoveEvaluation
 from .jobs.batching import Batching, Rows
+
+if TYPE_CHECKING:
+    from .jobs.rows import Outcome
 
 OPTIONS: dict[str, Any] = {"no_args_is_help": True, "rich_markup_mode": None, "pretty_exceptions_enable": False}
 OPTIONS |= {"context_settings": {"help_option_names": ["-h", "--help"]}}
@@ -312,27 +315,31 @@ def do_batch(**options: Any) -> None:
     to, how = parsed(Together, options), parsed(Saying, options)
     asked = {name: value for kind in (Rows, Setup, Batching) for name, value in given(kind, options).items()}
     outcomes = merge_ledgers(to.sources, to.output) if to.merge else batch(to.sources, to.output, **asked)
-    failed, say = 0, speaker(how.quiet)
-    ended = "no row"
+    failed, ended, say = 0, "no row", speaker(how.quiet)
     try:
         with tally(how) as count, closing(outcomes):
             for outcome in outcomes:
                 ended = f"{outcome.number} of {outcome.total} rows"
-                count(outcome.state, outcome.total)
                 failed += outcome.state == "failed"
-                if how.as_json:
-                    typer.echo(json.dumps(asdict(outcome)))
-                elif outcome.state == "failed":
-                    typer.echo(f"inlay: {outcome.id}: {outcome.error}", err=True)
-                else:
-                    typer.echo("\n".join(str(to.output / name) for name in outcome.outputs))
-                for note in outcome.notes:
-                    say(f"{outcome.id}: {note}")
+                count(outcome.state, outcome.total)
+                tell_row(outcome, to.output, how)
     except (KeyboardInterrupt, SystemExit):
         say(f"Broken off after {ended}; the same command goes on from there.")
         raise
     if failed:
         raise BatchError(f"{failed} of {outcome.total} rows failed; they stand in {to.output} in errors.jsonl.")
+
+
+def tell_row(outcome: "Outcome", folder: Path, how: Saying) -> None:
+    """Say what became of a row: its record or its pictures to stdout, what went wrong and notes to stderr."""
+    if how.as_json:
+        typer.echo(json.dumps(asdict(outcome)))
+    elif outcome.state == "failed":
+        typer.echo(f"inlay: {outcome.id}: {outcome.error}", err=True)
+    else:
+        typer.echo("\n".join(str(folder / name) for name in outcome.outputs))
+    for note in outcome.notes:
+        speaker(how.quiet)(f"{outcome.id}: {note}")
 
 
 def make(kind: type[Job], options: dict[str, Any]) -> None:

@@ -251,7 +251,7 @@ def install(unet: Any) -> tuple[Layer, ...]:
         running.append(({"down_blocks": 0, "mid_block": 1, "up_blocks": 2}[place], name, (module, depth)))
     running.sort(key=lambda entry: entry[0])  # stable: named_modules runs in order within each place
     layers = tuple(
-        Layer(name, order, depth, module.heads, cross=name.endswith("attn2"))
+        Layer(name, order, depth, module.heads, cross=module.is_cross_attention)
         for order, (_, name, (module, depth)) in enumerate(running)
     )
     stock = {name.removesuffix(".processor"): one for name, one in unet.attn_processors.items()}

@@ -2,9 +2,10 @@
 
 import pytest
 import torch
+from diffusers import UNet2DConditionModel
 from hypothesis import given
 from hypothesis import strategies as st
-from inlay.diffusion.attention import Layer
+from inlay.diffusion.attention import Layer, install
 from inlay.diffusion.denoiser import Denoiser, Loss, Request, Watch, gaussian, generators
 from inlay.diffusion.schedule import Schedule
 
@@ -18,6 +19,22 @@ def build(model, scale=3.0, count=2, **options):
     negative = model.prompts.encode([""] * count, negative=True)
     denoiser = Denoiser(model, schedule, positive, negative, scale, generators(range(count)), **options)
     return denoiser, gaussian((4, 13, 7), generators(range(count))), schedule.steps[1]
+
+
+def test_layers_that_look_at_words_alone_are_cross_attention():
+    unet = UNet2DConditionModel(
+        block_out_channels=(8, 8),
+        layers_per_block=1,
+        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D"),
+        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D"),
+        only_cross_attention=(True, False),
+        norm_num_groups=4,
+        attention_head_dim=2,
+        cross_attention_dim=16,
+    )
+    cross = {layer.name for layer in install(unet) if layer.cross}
+    attending = {name for name in dict(unet.named_modules()) if name.endswith(("attn1", "attn2"))}
+    assert cross == {name for name in attending if name.endswith("attn2") or name.startswith("up_blocks.1")}
 
 
 def unchanged(values, layer):

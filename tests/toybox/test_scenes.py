@@ -65,6 +65,22 @@ def test_a_photo_lights_what_stands_on_it() -> None:
     assert torch.equal(mean_colour((30, 30, 30), 0.0), mean_colour((130, 130, 130), 0.0))
 
 
+def test_a_thing_alone_on_a_photo_stands_as_in_an_edit() -> None:
+    """Whole, in the middle half of the side, and its caption names no place; on painted grounds, anywhere."""
+    drawn = renderer()
+    drawn.photos = torch.full((1, 3, WORLD.size, WORLD.size), 120, dtype=torch.uint8)
+    edits, painted = drawn(4, 32, objects=1, photos=1.0), drawn(4, 32, objects=1, photos=0.0)
+    quarter = WORLD.size // 4
+    outside = torch.ones(WORLD.size, WORLD.size, dtype=torch.bool)
+    outside[quarter - 1 : 1 - quarter, quarter - 1 : 1 - quarter] = False
+    assert edits.masks.flatten(1).any(1).all()
+    assert not edits.masks[..., outside].any()
+    assert painted.masks[..., outside].any()
+    places = {phrase for ground in (*GROUNDS, PHOTO) for phrase in ground.phrases}
+    assert not any(caption.text.endswith(tuple(places)) for caption in edits.captions)
+    assert any(caption.text.endswith(tuple(places)) for caption in painted.captions)
+
+
 def test_masks_never_overlap_and_make_the_class_map() -> None:
     scenes = renderer()(2, 32)
     assert scenes.masks.sum(1).max() == 1

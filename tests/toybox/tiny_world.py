@@ -21,7 +21,7 @@ WORLD = World(
     rotation=10.0,
     small=0.0,
     photos=0.0,
-    lit=True,
+    edits=True,
     occlusion=0.25,
 )
 LARGE = replace(WORLD, size=64)

@@ -24,8 +24,8 @@ class Caption:
 NUMBERS = {2: "two", 3: "three"}
 
 
-def write(random: Random, nouns: Sequence[Noun], ground: Ground) -> Caption:
-    """A caption of a scene with `nouns` (one per object, repeats allowed) on `ground`."""
+def write(random: Random, nouns: Sequence[Noun], ground: Ground, placed: bool = True) -> Caption:
+    """A caption of a scene with `nouns` (one per object, repeats allowed) on `ground`, mostly named if `placed`."""
     groups: dict[str, list[int]] = {}
     for index, noun in enumerate(nouns):
         groups.setdefault(noun.name, []).append(index)
@@ -46,7 +46,7 @@ def write(random: Random, nouns: Sequence[Noun], ground: Ground) -> Caption:
         names.append((len(words) - 1, tuple(objects)))
     if ground.name == "photo" and not mentions:
         pass
-    elif not words or random.random() < 0.7:
+    elif not words or (placed and random.random() < 0.7):
         words += random.choice(ground.phrases).split()[0 if words else 1 :]
     return _split(words, names)
 

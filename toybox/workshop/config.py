@@ -20,7 +20,10 @@ class Config:
     layers: tuple[int, int, int]
     """A block's, on each of the UNet's levels, the finest first."""
     attends: tuple[bool, bool, bool]
-    """Which levels have attention: at 32×32 it would take two thirds of a step on a CPU."""
+    """Which levels have all attention: at 32×32 it would take two thirds of a step on a CPU.
+
+    In the others the way up looks at the words and no more, for guidance works where words have places.
+    """
     text_width: int
     batch: int
     rate: float

@@ -107,7 +107,7 @@ def train_painter(shop: Workshop, pool: Pool) -> Painter:
     painter = Painter.new(recipe, pool.tokenizer).to(device).to(memory_format=torch.channels_last)
     if shop.init_from is not None:
         painter.load(shop.init_from)
-    stage = shop.stage("unet", painter, recipe.shares[1], learning_rate=recipe.rate, warmup=200, decay=0.25)
+    stage = shop.stage("unet", painter, recipe.shares[1], learning_rate=recipe.rate, warmup=200, decay=0.5)
     empty = torch.tensor(pool.tokenizer("", padding="max_length").input_ids)
     loss = Denoising(pool, recipe.batch, noise_levels().to(device), empty, shop.half)
     held_out = encode(pool.renderer(HELD_OUT, 16), pool.vae, pool.tokenizer)

@@ -17,6 +17,9 @@ Maps = list[Float[Tensor, "b pixels tokens"]]
 MASS = 0.2
 """Weight of the term that wants the object's pixels to look at their noun at all."""
 
+COARSEST = 64
+"""Cells of the coarsest layers that are grounded, 8×8: in coarser ones a thing hardly has a place."""
+
 
 class OpenAttention:
     """Attention whose head-averaged cross-attention is appended to `maps`, if that is given."""
@@ -59,7 +62,7 @@ def grounding_loss(
     """
     mentioned = words.any(-1).float()
     total = masks.new_zeros(())
-    finer = [layer for layer in maps if layer.shape[1] * 4 >= masks[0, 0].numel()]
+    finer = [layer for layer in maps if layer.shape[1] >= min(COARSEST, masks[0, 0].numel() // 4)]
     for layer in finer:
         region = to_grid(masks, layer.shape[1])
         attention = torch.einsum("bpt,bmt->bmp", layer, words)

@@ -20,7 +20,7 @@ from torch import Generator, Tensor
 from .captions import Caption, write
 from .grounds import paint
 from .photos import photo_bank, to_unit
-from .world import PHOTO, SMALLEST, Ground, World
+from .world import EDITED, OFF_CENTRE, PHOTO, SMALLEST, Ground, World
 
 LEVELS = 3
 """Blurred copies of each sprite, one per halving, so that small objects do not alias."""
@@ -81,20 +81,21 @@ class Renderer:
         random, words = Generator().manual_seed(seed), Random(seed)
         layout = self._layout(random, count, objects)
         images, grounds = self._grounds(random, count, self.world.photos if photos is None else photos)
+        edited = torch.tensor([ground is PHOTO and self.world.edits for ground in grounds])
+        _frame(layout, edited, random)
         if without is not None:
             layout.nouns[:, without] = -1
         alphas = []
         shadow = torch.tensor([ground.shadow for ground in grounds])
-        lit = torch.tensor([ground is PHOTO and self.world.lit for ground in grounds])
         for slot in range(layout.nouns.shape[1]):
-            images, alpha = self._place(images, layout, slot, shadow, lit)
+            images, alpha = self._place(images, layout, slot, shadow, edited)
             alphas.append(alpha)
         masks = _visible(torch.cat(alphas, 1))
         classes = (masks * (layout.nouns.to(self.device) + 1)[:, :, None, None]).sum(1)
         captions = []
-        for row, ground in zip(layout.nouns.tolist(), grounds, strict=True):
+        for row, ground, bare in zip(layout.nouns.tolist(), grounds, edited.tolist(), strict=True):
             present = [self.world.nouns[noun] for noun in row if noun >= 0]
-            captions.append(write(words, present, ground))
+            captions.append(write(words, present, ground, placed=not bare))
         names = tuple(ground.name for ground in grounds)
         return Scenes(images.clamp(0, 1), masks, classes, layout.nouns, tuple(captions), names)
 
@@ -197,6 +198,15 @@ def _apart(tries: Float[Tensor, "t b k 2"], side: Float[Tensor, "b k"], overlap:
     fits = gaps >= 0
     chosen = torch.where(fits.any(0), fits.int().argmax(0), gaps.argmax(0))
     return tries[chosen, torch.arange(tries.shape[1])]
+
+
+def _frame(layout: Layout, edited: Bool[Tensor, "b"], random: Generator) -> None:
+    """Puts what stands alone in an edited scene into the middle, of a size that its mask holds."""
+    alone = edited & ((layout.nouns >= 0).sum(1) == 1)
+    low, high = EDITED
+    layout.side[alone] = low + (high - low) * torch.rand(layout.side.shape, generator=random)[alone]
+    off = torch.rand(layout.centre.shape, generator=random) * 2 - 1
+    layout.centre[alone] = 0.5 + OFF_CENTRE * off[alone]
 
 
 def _shadow(centre: Tensor, width: Tensor, height: Tensor, size: int) -> Float[Tensor, "n 1 s s"]:

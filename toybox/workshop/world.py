@@ -91,6 +91,10 @@ FILLERS: tuple[str, ...] = tuple(_FILLERS.split())
 
 SMALLEST = 0.10
 """The smallest side of an object, as a share of the picture's."""
+EDITED = (0.30, 0.44)
+"""(smallest, largest) side of a thing alone in an edit: it stands whole in a mask of half the window's side."""
+OFF_CENTRE = 0.02
+"""How far such a thing stands from the middle at most, as a share of the side, in x and in y."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +113,9 @@ class World:
     """Degrees to either side."""
     photos: float
     """Share of scenes on a crop of a real photo."""
-    lit: bool
-    """Whether a photo lights what stands on it; the benchmark and the scenes of its results are older than that."""
+    edits: bool
+    """Whether a scene on a photo is what an edit's window shows: the photo lights what stands on it, a thing alone
+    stands in the middle, and the caption names no place. The benchmark and the scenes of its results are older."""
     small: float
     """Share of scenes with one object in which that is down to `SMALLEST` of the side."""
     occlusion: float
@@ -128,7 +133,7 @@ WORLDS: dict[str, World] = {
         stretch=0.15,
         rotation=12.0,
         photos=0.35,
-        lit=False,
+        edits=False,
         small=0.0,
         occlusion=0.25,
     ),
@@ -141,7 +146,7 @@ WORLDS["toybox"] = replace(
     counts=(0.04, 0.66, 0.22, 0.08),
     sizes=((0.25, 0.75), (0.20, 0.50), (0.16, 0.38)),
     small=0.12,
-    lit=True,
+    edits=True,
     occlusion=0.15,
 )
 """The things of `mini` as edits show them: a window is cut around the mask, so one thing fills a good part of it."""

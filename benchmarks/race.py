@@ -105,7 +105,7 @@ def starts(folder: Path, device: str) -> Iterator[tuple[str, Race]]:
         return lambda: subprocess.run([sys.executable, *arguments], check=True, capture_output=True)
 
     yield "import", (run("-c", IMPORTS["inlay"]), run("-c", IMPORTS["diffusers"]))
-    photo, mask = pictures(folder, (128, 128))
+    photo, mask = pictures(folder, (256, 256))
     command = "from inlay.cli import main; main()"
     options = ["--mask", mask, "-p", "an apple on grass", "--steps", "10", "--device", device, "--overwrite"]
     script = folder / "edit.py"

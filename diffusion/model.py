@@ -65,7 +65,7 @@ class Model:
         compile: bool = False,
         adapters: Adapters = Adapters(),
     ) -> Model:
-        """Load `toybox` or `toybox-256`, a folder in diffusers layout, a .safetensors file, or a hub id.
+        """Load `toybox`, a folder in diffusers layout, a .safetensors file, or a hub id.
 
         Args:
             device: "cpu", "cuda", "cuda:1", "mps", or "auto": the first accelerator that is there.

@@ -285,7 +285,8 @@ class Editor:
             guidance = guidance_of(chosen)
         kept = described(guidance)
         methods = tuple(Method(name=name, parameters=parameters) for name, parameters in kept.methods)
-        job = job.model_copy(update={"method": methods, "guidance_scale": self._scale(job)})
+        sampled = {"guidance_scale": self._scale(job), "scheduler": self._scheduler(job)}
+        job = job.model_copy(update={"method": methods, **sampled})
         if isinstance(job, RemoveJob | ExtendJob) and job.strength is None:
             advised = self.model.defaults.get("continuing_strength", CONTINUING_STRENGTH)
             job = job.model_copy(update={"strength": advised})
@@ -428,6 +429,13 @@ class Editor:
         if job.guidance_scale is not None:
             return job.guidance_scale
         return float(self.model.defaults.get("guidance_scale", 7.5))
+
+    def _scheduler(self, job: SamplingJob) -> str:
+        """The job's or the model's own; for an inversion DDIM, which alone comes back on the way that it went."""
+        if job.scheduler is not None:
+            return job.scheduler
+        inverts = isinstance(job, EditJob) and job.invert
+        return "ddim" if inverts else str(self.model.defaults.get("scheduler", "ddim"))
 
     def _prompt_warnings(self, job: SamplingJob) -> tuple[str, ...]:
         lost = self.model.prompts.lost(job.prompt)

@@ -282,9 +282,7 @@ Methods = Annotated[
     ),
     BeforeValidator(parse_methods),
 ]
-ModelName = Annotated[
-    str, says("toybox, toybox-256, a diffusers folder, .safetensors file or hub id."), Shell("-m", "MODEL")
-]
+ModelName = Annotated[str, says("toybox, a diffusers folder, .safetensors file or hub id."), Shell("-m", "MODEL")]
 Loras = Annotated[
     tuple[Lora, ...],
     says("Add a LoRA to the model, so much of it. Repeatable."),
@@ -303,10 +301,9 @@ Autoencoder = Annotated[
     Shell(metavar="FOLDER_OR_FILE_OR_ID", default="the model's own"),
 ]
 Scheduler = Annotated[
-    str,
-    AfterValidator(check_scheduler),
+    Annotated[str, AfterValidator(check_scheduler)] | None,
     says(f"{', '.join(SCHEDULERS)}; with :trailing for few-step models."),
-    TEXT,
+    Shell(default="the model's own advice, else ddim"),
 ]
 
 
@@ -333,7 +330,7 @@ class SamplingJob(Frozen):
     method: Annotated[
         Methods, Shell(metavar="METHOD", default="masked-attention where there is a --layout or --words, else plain")
     ] = None
-    scheduler: Scheduler = "ddim"
+    scheduler: Scheduler = None
     model: ModelName = "toybox"
     quality: Annotated[
         int | None,

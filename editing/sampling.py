@@ -88,6 +88,7 @@ def paint(
     have a canvas or none has.
     """
     assert job.guidance_scale is not None, "the editor fills in the model's own"
+    assert job.scheduler is not None, "and its sampler"
     sources = generators([sample.seed for sample in samples])
     schedule = schedule_of(model, job, job.scheduler)
     height, width = model.latent_size(size)

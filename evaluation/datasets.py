@@ -3,7 +3,7 @@
 A dataset is a folder with `instances*.json` and `captions*.json` (at its top or in `annotations/`) and its pictures in
 `images/`, or in a folder named as the annotation file is (`instances_val2017.json` → `val2017/`). COCO-Stuff's
 `stuff*.json` beside them adds its classes. Annotations may mix polygons, uncompressed and compressed RLE. Beside the
-pictures' folder, `without/ID.png` shows what is behind the instance whose annotation has that id.
+pictures' folder, `without/ID.png` or `.webp` shows what is behind the instance whose annotation has that id.
 """
 
 import json
@@ -129,12 +129,12 @@ def _segment(annotation: Json, image: Json, names: Mapping[int, str], folder: Pa
     if not annotation.get("segmentation"):
         raise _NoMaskError("an instance without a mask")
     rle = _rle(annotation["segmentation"], image["height"], image["width"])
-    behind = folder.with_name("without") / f"{annotation.get('id')}.png"
+    files = (folder.with_name("without") / f"{annotation.get('id')}.{kind}" for kind in ("png", "webp"))
     segment = Segment(
         names[annotation["category_id"]],
         rle,
         bool(annotation.get("iscrowd")),
-        behind if behind.is_file() else None,
+        next((file for file in files if file.is_file()), None),
     )
     if not segment.share:
         raise _NoMaskError("an instance with an empty mask")

@@ -110,7 +110,7 @@ class Evaluation(Frozen):
         float | None, says("Strength of classifier-free guidance.", ge=0), Shell(default="the model's own")
     ] = None
     guidance_interval: Interval = EVERYWHERE
-    scheduler: Scheduler = "ddim"
+    scheduler: Scheduler = None
     model: Annotated[str, says("As for edit and generate."), Shell("-m", "MODEL")] = "toybox"
     lora: Loras = ()
     embedding: Embeddings = ()

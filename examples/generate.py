@@ -8,9 +8,9 @@ from inlay.guidance import Chain, PaintWithWords, Zest
 
 model, steps = sys.argv[1:] or ("toybox", "50")
 
-left, right = np.zeros((128, 128), bool), np.zeros((128, 128), bool)
-left[40:110, 8:60] = True
-right[40:110, 70:120] = True
+left, right = np.zeros((256, 256), bool), np.zeros((256, 256), bool)
+left[80:220, 16:120] = True
+right[80:220, 140:240] = True
 regions = [inlay.Region(left, "cat"), inlay.Region(right, "pumpkin")]
 
 editor = inlay.Editor.from_pretrained(model)

@@ -198,7 +198,7 @@ def test_packages_are_the_folders_on_disk():
 def test_toyboxs_weights_and_benchmark_ship():
     patterns = SETTINGS["tool"]["setuptools"]["package-data"]["inlay"]
     shipped = {file for pattern in patterns for file in ROOT.glob(pattern)}
-    wanted = ("weights/model_index.json", "weights-256/model_index.json", "benchmark/instances.json")
+    wanted = ("weights/model_index.json", "benchmark/instances.json")
     assert {ROOT / "toybox" / file for file in wanted} <= shipped
 
 

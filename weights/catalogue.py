@@ -14,8 +14,8 @@ from ..errors import ModelError
 State = Literal["ready", "missing", "corrupt"]
 
 _TOYBOX = Path(__file__).parent.parent / "toybox"
-EMBEDDED = {"toybox": _TOYBOX / "weights", "toybox-256": _TOYBOX / "weights-256"}
-"""Diffusion models that ship with the package."""
+EMBEDDED = {"toybox": _TOYBOX / "weights"}
+"""The diffusion model that ships with the package."""
 BENCHMARK = _TOYBOX / "benchmark"
 """The embedded benchmark, a folder in COCO format."""
 SEGMENTERS = {name: EMBEDDED["toybox"] / name for name in ("judge", "guide")}

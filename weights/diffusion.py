@@ -82,9 +82,11 @@ class Vocabulary:
 
 @dataclass(frozen=True)
 class Belongings:
-    """What an `inlay.json` says: `defaults` are the guidance scale, the strength at which surroundings are
-    continued and the methods' parameters that suit the model best; "vocabulary" and "guide" name a file and a folder
-    beside it."""
+    """What an `inlay.json` says.
+
+    `defaults` are what suits the model best: the guidance scale, the scheduler, the strength at which surroundings are
+    continued, the methods' parameters. "vocabulary" and "guide" name a file and a folder beside it.
+    """
 
     defaults: dict[str, Any] = field(default_factory=dict)
     vocabulary: Vocabulary | None = None

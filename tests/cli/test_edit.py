@@ -215,7 +215,7 @@ def test_everything_is_mapped(inlay_command: Any, photo: Path, tmp_path: Path) -
 def test_the_machine_is_described(inlay_command: Any) -> None:
     listed = inlay_command("models", "list")
     assert listed.code == 0
-    assert {"toybox", "toybox-256", "minisam"} <= {line.split()[0] for line in listed.out.splitlines()}
+    assert {"toybox", "minisam"} <= {line.split()[0] for line in listed.out.splitlines()}
     assert "torch" in json.loads(inlay_command("doctor", "--json").out)["packages"]
     assert inlay_command("models", "verify", "no-such-model").code == 4
     assert inlay_command("models", "download", "owner/name", "--offline").code == 4

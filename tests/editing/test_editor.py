@@ -169,6 +169,26 @@ def test_a_result_names_what_made_it(editor, photo, mask):
     assert Record.model_validate_json(record.model_dump_json()) == record
 
 
+@pytest.mark.parametrize(
+    ("advice", "asked", "taken"),
+    [
+        ({}, {}, "ddim"),
+        ({"scheduler": "ddpm"}, {}, "ddpm"),
+        ({"scheduler": "ddpm"}, {"scheduler": "euler"}, "euler"),
+        ({"scheduler": "ddpm"}, {"invert": True}, "ddim"),
+    ],
+)
+def test_the_sampler_is_the_one_that_is_asked_for_or_advised_and_an_inversions_ddim(
+    models, photo, mask, advice, asked, taken
+):
+    """The same picture as where it is named."""
+    advised = Editor(replace(models("sd1"), belongings=Belongings(advice)))
+    made = advised.edit(photo, mask, PROMPT, steps=3, **asked)
+    named = Editor(models("sd1")).edit(photo, mask, PROMPT, steps=3, **{**asked, "scheduler": taken})
+    assert made.settings[0].job.scheduler == taken
+    assert np.array_equal(made.images[0].pixels, named.images[0].pixels)
+
+
 def test_a_result_says_what_the_model_advised(models, photo, mask):
     advice = {"masked-attention": {"layers": [1]}, "zest": {"layers": [0]}, "guidance_scale": 4.0}
     editor = Editor(replace(models("sd1"), belongings=Belongings(advice)))

@@ -143,7 +143,7 @@ def test_an_extended_files_xmp_says_its_new_size(editor, tmp_path, photo, ending
 def test_a_long_strip_is_made_ready_at_the_cost_of_its_windows(models):
     """Half a second; with a mask of the whole canvas for each of 1000 windows it is a minute."""
     photo = Photo.from_image(np.full((32_000, 40, 3), 90, np.uint8))
-    job = checked(ExtendJob, left=20, guidance_scale=1.0, strength=0.8, method="removal")
+    job = checked(ExtendJob, left=20, guidance_scale=1.0, scheduler="ddim", strength=0.8, method="removal")
     start = time.process_time()
     task = extension(job, models("sd1"), photo, guidance=Removal(), shown=NOTHING)
     assert len(task.windows) == 1000
@@ -183,7 +183,7 @@ def test_surroundings_are_continued_at_the_strength_that_is_asked_for_or_advised
 
 def test_an_extension_hides_what_is_not_painted_yet_and_has_noise_of_its_own_in_each_window(models):
     photo = Photo.from_image(np.full((300, 40, 3), 90, np.uint8))
-    job = checked(ExtendJob, left=20, guidance_scale=1.0, strength=0.8, method="removal")
+    job = checked(ExtendJob, left=20, guidance_scale=1.0, scheduler="ddim", strength=0.8, method="removal")
     task = extension(job, models("sd1"), photo, guidance=Removal(), shown=NOTHING)
     painted = np.zeros((300, 60), bool)
     for window in task.windows:

@@ -5,13 +5,12 @@ from __future__ import annotations
 from dataclasses import replace
 
 import torch
-from inlay.toybox.workshop.config import CONFIGS, Config
+from inlay.toybox.workshop.recipe import TOYBOX, Recipe
 from inlay.toybox.workshop.scenes import Renderer
 from inlay.toybox.workshop.world import GROUNDS, NOUNS, World
 from torch import Tensor
 
 WORLD = World(
-    "mini",
     size=32,
     nouns=NOUNS[:3],
     grounds=GROUNDS[:4],
@@ -45,10 +44,10 @@ def renderer(world: World = WORLD) -> Renderer:
     return Renderer(world, atlas())
 
 
-def recipe() -> Config:
-    """The recipe of `mini`, as narrow as it goes."""
+def recipe() -> Recipe:
+    """Toybox's, as narrow as it goes."""
     return replace(
-        CONFIGS["mini"],
+        TOYBOX,
         world=WORLD,
         autoencoder_widths=(8, 8, 8, 8),
         autoencoder_batch=4,

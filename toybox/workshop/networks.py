@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler, StableDiffusionPipeline
+from diffusers import DDPMScheduler, StableDiffusionPipeline
 from diffusers.models.autoencoders.autoencoder_kl import AutoencoderKL
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from jaxtyping import Float, Int
@@ -16,8 +16,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from ...weights.catalogue import EMBEDDED
 from .autoencoder import CHANNELS, FACTOR
-from .config import Config
 from .grounding import Maps, open_cross_attention
+from .recipe import Recipe
 from .tokens import LENGTH, write_files
 
 SCHEDULER = {
@@ -26,7 +26,6 @@ SCHEDULER = {
     "beta_schedule": "scaled_linear",
     "prediction_type": "v_prediction",
     "clip_sample": False,
-    "set_alpha_to_one": True,
     "steps_offset": 1,
     "timestep_spacing": "trailing",
 }
@@ -46,7 +45,7 @@ class Painter(nn.Module):
         open_cross_attention(unet)
 
     @classmethod
-    def new(cls, recipe: Config, tokenizer: CLIPTokenizer) -> Painter:
+    def new(cls, recipe: Recipe, tokenizer: CLIPTokenizer) -> Painter:
         """Untrained, of the widths of `recipe`."""
         width = recipe.text_width
         text = CLIPTextModel(
@@ -104,7 +103,7 @@ class Painter(nn.Module):
 
 def noise_levels() -> Float[Tensor, "1000"]:
     """The share of signal variance at every timestep."""
-    scheduler: Any = DDIMScheduler(**SCHEDULER)
+    scheduler: Any = DDPMScheduler(**SCHEDULER)
     return scheduler.alphas_cumprod
 
 
@@ -115,7 +114,7 @@ def export(painter: Painter, vae: AutoencoderKL, tokenizer: CLIPTokenizer, folde
         painter.text,
         tokenizer,
         painter.unet,
-        DDIMScheduler(**SCHEDULER),
+        DDPMScheduler(**SCHEDULER),
         None,
         None,
         requires_safety_checker=False,

@@ -81,21 +81,22 @@ class Renderer:
         random, words = Generator().manual_seed(seed), Random(seed)
         layout = self._layout(random, count, objects)
         images, grounds = self._grounds(random, count, self.world.photos if photos is None else photos)
-        edited = torch.tensor([ground is PHOTO and self.world.edits for ground in grounds])
+        lit = torch.tensor([ground is PHOTO for ground in grounds])
+        edited = lit & self.world.edits
         _frame(layout, edited, random)
         if without is not None:
             layout.nouns[:, without] = -1
         alphas = []
         shadow = torch.tensor([ground.shadow for ground in grounds])
         for slot in range(layout.nouns.shape[1]):
-            images, alpha = self._place(images, layout, slot, shadow, edited)
+            images, alpha = self._place(images, layout, slot, shadow, lit)
             alphas.append(alpha)
         masks = _visible(torch.cat(alphas, 1))
         classes = (masks * (layout.nouns.to(self.device) + 1)[:, :, None, None]).sum(1)
         captions = []
-        for row, ground, bare in zip(layout.nouns.tolist(), grounds, edited.tolist(), strict=True):
+        for row, ground, placed in zip(layout.nouns.tolist(), grounds, (~edited).tolist(), strict=True):
             present = [self.world.nouns[noun] for noun in row if noun >= 0]
-            captions.append(write(words, present, ground, placed=not bare))
+            captions.append(write(words, present, ground, placed=placed))
         names = tuple(ground.name for ground in grounds)
         return Scenes(images.clamp(0, 1), masks, classes, layout.nouns, tuple(captions), names)
 

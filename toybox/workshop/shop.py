@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from .config import Config
+from .recipe import Recipe
 from .scenes import Renderer
 from .stage import M, Plan, Stage
 
@@ -17,9 +17,7 @@ HELD_OUT = 1_000_000_000
 class Workshop:
     """What every stage needs."""
 
-    name: str
-    """Of the configuration that `recipe` is."""
-    recipe: Config
+    recipe: Recipe
     renderer: Renderer
     folder: Path
     resume: bool
@@ -31,7 +29,7 @@ class Workshop:
 
     def stage(self, name: str, model: M, share: float, **plan: float) -> Stage[M]:
         """A stage that takes `share` of the minutes, resumed if that is wanted."""
-        stage = Stage(Plan(name, self.name, minutes=self.minutes * share, steps=self.steps, **plan), model, self.folder)  # type: ignore[arg-type]
+        stage = Stage(Plan(name, minutes=self.minutes * share, steps=self.steps, **plan), model, self.folder)  # type: ignore[arg-type]
         if self.resume:
             stage.resume()
         return stage

@@ -13,7 +13,6 @@ from typing import Generic, TypeVar
 import torch
 from torch import Generator, Tensor, nn
 
-from ...errors import UsageError
 from . import team
 
 M = TypeVar("M", bound=nn.Module)
@@ -24,7 +23,6 @@ class Plan:
     """How a stage trains. It ends after `steps` if given, else after `minutes`."""
 
     name: str
-    config: str
     learning_rate: float
     minutes: float = 0.0
     steps: int = 0
@@ -126,7 +124,6 @@ class Stage(Generic[M]):
 
     def save(self) -> None:
         state = {
-            "config": self.plan.config,
             "model": self.model.state_dict(),
             "averaged": self.averaged.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -141,15 +138,10 @@ class Stage(Generic[M]):
         partial.replace(self.checkpoint)
 
     def resume(self) -> bool:
-        """Goes on from the checkpoint, if there is one. Raises UsageError if it is of another configuration."""
+        """Goes on from the checkpoint, if there is one."""
         if not self.checkpoint.exists():
             return False
         state = torch.load(self.checkpoint, map_location=self.device, weights_only=True)
-        if state["config"] != self.plan.config:
-            raise UsageError(
-                f"{self.checkpoint} is of configuration {state['config']!r}, not {self.plan.config!r}; "
-                "give another --out."
-            )
         self.model.load_state_dict(state["model"])
         self.averaged.load_state_dict(state["averaged"])
         self.optimizer.load_state_dict(state["optimizer"])

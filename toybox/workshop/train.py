@@ -1,4 +1,4 @@
-"""Trains toybox: `python -m inlay.toybox.workshop.train --config toybox --out DIR --minutes N [--resume]`.
+"""Trains toybox: `python -m inlay.toybox.workshop.train --out DIR --minutes N [--resume]`.
 
 Stages: autoencoder, pool of latents, UNet with text encoder, decoder, segmenters. Each has its own checkpoint in DIR,
 and `DIR/weights` holds what can be loaded so far.
@@ -18,9 +18,9 @@ from transformers import CLIPTokenizer
 from ...errors import InlayError
 from . import team, tokens
 from .autoencoder import train_autoencoder, train_decoder
-from .config import config
 from .denoising import train_painter
 from .pool import Pool
+from .recipe import TOYBOX
 from .scenes import Renderer
 from .segmenters import FIRST_SEED, train_segmenter
 from .shop import Workshop
@@ -33,17 +33,15 @@ STAGES = ("autoencoder", "pool", "unet", "decoder", *FIRST_SEED)
 def main() -> None:
     options = arguments()
     torch.set_num_threads(options.threads)
-    recipe = config(options.config)
     options.out.mkdir(parents=True, exist_ok=True)
     if options.save_sprites:
         save_atlas(options.save_sprites, NOUNS)
         return
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    world = recipe.world
+    world = TOYBOX.world
     renderer = Renderer(world, load_atlas(world.nouns, world.size, options.sprites).to(device), options.photos)
     shop = Workshop(
-        options.config,
-        recipe,
+        TOYBOX,
         renderer,
         options.out,
         options.resume,
@@ -96,11 +94,6 @@ def tokenizer_of(shop: Workshop) -> CLIPTokenizer:
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m inlay.toybox.workshop.train", description=__doc__.splitlines()[0])
-    parser.add_argument(
-        "--config",
-        default="toybox",
-        help="toybox (256×256) or mini (128×128, what the weights that ship were begun with)",
-    )
     parser.add_argument("--out", type=Path, required=True, help="folder for checkpoints and weights")
     parser.add_argument("--minutes", type=float, default=180.0, help="for all stages together")
     parser.add_argument("--steps", type=int, default=0, help="per stage, instead of minutes")

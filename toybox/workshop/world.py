@@ -1,11 +1,11 @@
-"""What toybox's world holds: nouns, their sprites and synonyms, grounds, and the configurations' worlds.
+"""What toybox's world holds: nouns, their sprites and synonyms, grounds, and how scenes are drawn of them.
 
 Nothing heavy is imported here; the vocabulary, the renderer and the trainer all read these tables.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ..vocabulary import words_of
@@ -99,9 +99,8 @@ OFF_CENTRE = 0.02
 
 @dataclass(frozen=True)
 class World:
-    """One configuration's world. Sizes are shares of the side; counts, of scenes with 0, 1, 2… objects."""
+    """What is drawn, and how. Sizes are shares of the side; counts, of scenes with 0, 1, 2… objects."""
 
-    name: str
     size: int
     nouns: tuple[Noun, ...]
     grounds: tuple[Ground, ...]
@@ -114,42 +113,28 @@ class World:
     photos: float
     """Share of scenes on a crop of a real photo."""
     edits: bool
-    """Whether a scene on a photo is what an edit's window shows: the photo lights what stands on it, a thing alone
-    stands in the middle, and the caption names no place. The benchmark and the scenes of its results are older."""
+    """Whether a scene on a photo is what an edit's window shows: a thing alone stands in the middle, and the caption
+    names no place. The benchmark's things stand anywhere."""
     small: float
     """Share of scenes with one object in which that is down to `SMALLEST` of the side."""
     occlusion: float
     """How much two objects may overlap, as a share of the sum of their half sides."""
 
 
-WORLDS: dict[str, World] = {
-    "mini": World(
-        name="mini",
-        size=128,
-        nouns=NOUNS,
-        grounds=GROUNDS,
-        counts=(0.04, 0.56, 0.40),
-        sizes=((0.32, 0.70), (0.27, 0.52)),
-        stretch=0.15,
-        rotation=12.0,
-        photos=0.35,
-        edits=False,
-        small=0.0,
-        occlusion=0.25,
-    ),
-}
-
-WORLDS["toybox"] = replace(
-    WORLDS["mini"],
-    name="toybox",
+WORLD = World(
     size=256,
+    nouns=NOUNS,
+    grounds=GROUNDS,
     counts=(0.04, 0.66, 0.22, 0.08),
     sizes=((0.25, 0.75), (0.20, 0.50), (0.16, 0.38)),
-    small=0.12,
+    stretch=0.15,
+    rotation=12.0,
+    photos=0.35,
     edits=True,
+    small=0.12,
     occlusion=0.15,
 )
-"""The things of `mini` as edits show them: a window is cut around the mask, so one thing fills a good part of it."""
+"""What toybox is trained on. An edit's window is cut around its mask, so one thing fills a good part of a scene."""
 
 
 def describe(world: World) -> dict[str, Any]:
@@ -159,7 +144,6 @@ def describe(world: World) -> dict[str, Any]:
     phrases = [phrase for part in (*nouns.values(), *grounds.values()) for phrase in part]
     text = [*FILLERS, *grounds, *phrases]
     return {
-        "configuration": world.name,
         "size": world.size,
         "nouns": nouns,
         "grounds": grounds,

@@ -13,7 +13,7 @@ photo = inlay.Photo.from_image(skimage.data.astronaut())
 mask = segment(photo, boxes=[(355, 190, 500, 400)]).best
 
 editor = inlay.Editor.from_pretrained(model)
-result = editor.edit(photo, mask, "a duck on a wall", words="duck", attention=("duck", "wall"), steps=int(steps))
+result = editor.edit(photo, mask, "a frog on a wall", words="frog", attention=("frog", "wall"), steps=int(steps))
 
 assert result.attention is not None
 window = result.settings[0].facts.crops[-1]

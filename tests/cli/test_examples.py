@@ -24,7 +24,7 @@ EXAMPLES = Path(__file__).parents[2] / "examples"
         ("add", "added.png"),
         ("candidates", "candidates.png"),
         ("generate", "generated.png"),
-        ("explain", "words/0-duck.png"),
+        ("explain", "words/0-frog.png"),
         ("batch", "retouched/rocket.png"),
     ],
 )

@@ -10,10 +10,11 @@ DDIM with the same steps, prompts and guidance scale. Seconds are medians over t
 medians of each round's. On a machine that does other things, too, look at the seconds of the CPU.
 
 On two cores of an AMD EPYC with AVX-512's bfloat16 and nothing beside it, seconds of the clock, inlay's, diffusers' and
-their ratio: with `--shapes toybox --rounds 5` import 6.60, 6.30, 1.06; cold start of an edit 7.30, 7.39, .99; toybox,
-plain, .76, .74, 1.04; blended edit .76, .72, 1.03; 24 megapixels and its window alone 1.73, 1.56, 1.05. With `--shapes
-sd15 --rounds 1`, four steps, plain 31.0, 58.4, .53; nine channels 34.2, 69.4, .49: a forward takes 7.6 in bfloat16 and
-11.3 in float32, as attention gains nothing by it there, the decoder 7.2 and 16.5. More steps weigh the forwards more.
+their ratio: with `--shapes toybox --rounds 3` import 6.89, 6.77, 1.05; cold start of an edit 7.51, 7.92, .98; toybox,
+plain, 1.83, 1.77, 1.05; blended edit 2.22, 2.14, 1.04; 24 megapixels and its window alone 3.06, 2.75, 1.13. With
+`--shapes sd15 --rounds 1`, four steps, plain 31.0, 58.4, .53; nine channels 34.2, 69.4, .49: a forward takes 7.6 in
+bfloat16 and 11.3 in float32, as attention gains nothing by it there, the decoder 7.2 and 16.5. More steps weigh the
+forwards more.
 
 Fresh memory can cost a virtual machine .2 s for a photo of 24 megapixels; that race then has up to 1.2.
 """

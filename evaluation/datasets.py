@@ -96,6 +96,8 @@ def open_dataset(path: str | Path) -> Dataset:
     listed = things["categories"] + stuff.get("categories", [])
     names = {category["id"]: category["name"] for category in listed}
     folder = _image_folder(instances_file)
+    without = folder.with_name("without")
+    behind = {file.stem: file for kind in ("webp", "png") for file in without.glob(f"*.{kind}")}
     pictures, skipped = [], Counter[str]()
     for image in sorted(things["images"], key=lambda image: image["id"]):
         try:
@@ -104,8 +106,8 @@ def open_dataset(path: str | Path) -> Dataset:
                     image["id"],
                     folder / image["file_name"],
                     tuple(found["caption"] for found in captions_by_picture[image["id"]]),
-                    tuple(_segment(found, image, names, folder) for found in things_by_picture[image["id"]]),
-                    tuple(_segment(found, image, names, folder) for found in stuff_by_picture[image["id"]]),
+                    tuple(_segment(found, image, names, behind) for found in things_by_picture[image["id"]]),
+                    tuple(_segment(found, image, names, behind) for found in stuff_by_picture[image["id"]]),
                     image.get("ground", ""),
                 )
             )
@@ -123,18 +125,17 @@ class _NoMaskError(Exception):
     """An annotation that says where something is without a usable mask."""
 
 
-def _segment(annotation: Json, image: Json, names: Mapping[int, str], folder: Path) -> Segment:
+def _segment(annotation: Json, image: Json, names: Mapping[int, str], behind: Mapping[str, Path]) -> Segment:
     if annotation.get("category_id") not in names:
         raise _NoMaskError("an instance of an unknown category")
     if not annotation.get("segmentation"):
         raise _NoMaskError("an instance without a mask")
     rle = _rle(annotation["segmentation"], image["height"], image["width"])
-    files = (folder.with_name("without") / f"{annotation.get('id')}.{kind}" for kind in ("png", "webp"))
     segment = Segment(
         names[annotation["category_id"]],
         rle,
         bool(annotation.get("iscrowd")),
-        next((file for file in files if file.is_file()), None),
+        behind.get(str(annotation.get("id"))),
     )
     if not segment.share:
         raise _NoMaskError("an instance with an empty mask")

@@ -39,12 +39,16 @@ def test_stock_diffusers_makes_pictures_of_it() -> None:
 
 
 def test_the_scheduler_config_is_as_the_loop_needs_it() -> None:
-    settings = json.loads((WEIGHTS / "scheduler" / "scheduler_config.json").read_text())
+    from diffusers import DDIMScheduler
+
+    file = json.loads((WEIGHTS / "scheduler" / "scheduler_config.json").read_text())
+    settings = DDIMScheduler.from_config(file).config
     wanted = {
         "beta_schedule": "scaled_linear",
         "beta_start": 0.00085,
         "beta_end": 0.02,
         "clip_sample": False,
+        "set_alpha_to_one": True,
         "steps_offset": 1,
         "timestep_spacing": "trailing",
         "prediction_type": "v_prediction",

@@ -22,10 +22,10 @@ from pycocotools import mask as coco_mask
 from scipy.ndimage import distance_transform_edt
 from torch import Tensor
 
-from .recipe import TOYBOX
 from .scenes import Renderer, Scenes
 from .shop import HELD_OUT
 from .sprites import load_atlas
+from .world import WORLD
 
 FIRST_SEED = HELD_OUT + 1000
 LEAST_SHARE = 0.02
@@ -165,7 +165,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="one small thing in every scene")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    world = replace(TOYBOX.world, edits=False, small=0.0)
+    world = replace(WORLD, edits=False, small=0.0)
     atlas = load_atlas(world.nouns, world.size, options.sprites)
     if options.small:
         world = replace(world, sizes=(SMALL, SMALL))

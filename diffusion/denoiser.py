@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from .attention import Edit, Layer, Maps, Opening, SelfEdit, Stop
@@ -81,11 +81,14 @@ class Seam:
     states, added)` returns further keyword arguments of the UNet (ControlNet's and T2I-Adapter's residuals) for its own
     input, which holds negative and positive prompts one after the other where both are predicted at once; `added` is
     what SDXL is told beside the text. `place` (b, 1, h, w) is how much the picture of the embeddings counts where.
+    `surroundings` are cells (b, 1, h, w) and latents (b, c, h, w): those that the UNet sees in place of the run's own
+    wherever the cells are off.
     """
 
     channels: Float[Tensor, "b c h w"] | None = None
     residuals: Residuals | None = None
     place: Float[Tensor, "b 1 h w"] | None = None
+    surroundings: tuple[Bool[Tensor, "b 1 h w"], Float[Tensor, "b c h w"]] | None = None
 
 
 @dataclass(frozen=True)
@@ -115,9 +118,12 @@ class Denoiser:
         """One UNet call, at the latents' precision outside and the model's inside."""
         model = self.model
         source, times = latents, step.timestep.to(latents.device, non_blocking=True)
+        if self.seam.surroundings is not None:
+            cells, around = (part.repeat(len(latents) // len(part), 1, 1, 1) for part in self.seam.surroundings)
+            source = torch.where(cells, latents, around)
         if self.seam.channels is not None:
             channels = self.seam.channels.to(latents)
-            source = torch.cat([latents, channels.repeat(len(latents) // len(channels), 1, 1, 1)], dim=1)
+            source = torch.cat([source, channels.repeat(len(latents) // len(channels), 1, 1, 1)], dim=1)
         source, states = source.to(model.dtype), embedding.states.to(model.device, model.dtype)
         added: dict[str, Any] = {}
         if embedding.pooled is not None:

@@ -114,9 +114,12 @@ def paint(
     if not isinstance(job, Painting) or not canvases:
         return Painted(denoise(schedule.begin(noise), schedule.steps, denoiser, session, on_step=report), unknown)
     source = torch.cat([model.encode(canvas.pixels) for canvas in distinct(canvases)])
-    cells = [change_map(canvas.mask, canvas.change, (height, width)) for canvas in canvases]
+    maps = [change_map(canvas.mask, canvas.change, (height, width)) for canvas in canvases]
+    change = torch.stack(maps).to(source)
+    if model.defaults.get("sees_surroundings") and not job.invert:
+        denoiser = replace(denoiser, seam=replace(denoiser.seam, surroundings=((change > 0)[:, None], source)))
     trajectory, psnr = inverted(model, job, source, samples, blank) if job.invert else (None, unknown)
-    blend = Blend(source, torch.stack(cells).to(source), noise, schedule, trajectory, job.shrink)
+    blend = Blend(source, change, noise, schedule, trajectory, job.shrink)
     return Painted(denoise(blend.start(), schedule.steps, denoiser, session, blend, report), psnr)
 
 

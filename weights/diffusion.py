@@ -85,7 +85,8 @@ class Belongings:
     """What an `inlay.json` says.
 
     `defaults` are what suits the model best: the guidance scale, the scheduler, the strength at which surroundings are
-    continued, the methods' parameters. "vocabulary" and "guide" name a file and a folder beside it.
+    continued, the methods' parameters; and `sees_surroundings`, true of a model that learned to paint a place with the
+    photo around it before its eyes, without noise. "vocabulary" and "guide" name a file and a folder beside it.
     """
 
     defaults: dict[str, Any] = field(default_factory=dict)

@@ -1,5 +1,8 @@
-"""Inpainting models, whose UNet reads nine channels, through the editor."""
+"""Models that are shown what surrounds a place: in nine channels, or without noise in their four."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,7 @@ from inlay.editing.job import EditJob, checked
 from inlay.editing.task import Work
 from inlay.guidance.regions import on_grid
 from inlay.tests import tiny
+from inlay.weights.diffusion import Belongings
 
 PROMPT = "a red apple"
 
@@ -30,8 +34,14 @@ def inpainter(tmp_path_factory: pytest.TempPathFactory) -> Editor:
 @pytest.fixture
 def read(inpainter: Editor) -> Any:
     """What the UNet was given, call after call."""
+    with reading(inpainter) as seen:
+        yield seen
+
+
+@contextmanager
+def reading(editor: Editor) -> Iterator[list[torch.Tensor]]:
     seen: list[torch.Tensor] = []
-    hook = inpainter.model.unet.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0].clone()))
+    hook = editor.model.unet.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0].clone()))
     yield seen
     hook.remove()
 
@@ -84,3 +94,31 @@ def test_from_nothing_all_is_masked(inpainter: Editor, read: Any) -> None:
     torch.testing.assert_close(
         given[:, 4:], torch.cat([torch.ones_like(grey[:, :1]), grey], dim=1).expand(2, -1, -1, -1)
     )
+
+
+@pytest.mark.parametrize("sees", [False, True])
+def test_a_model_so_advised_sees_the_photo_without_noise_around_the_place(models: Any, sees: bool) -> None:
+    """Its own latents in the place, where the mask is soft, too; beside it noise at every step, or none."""
+    photo, mask = photo_of(3), place(20, 30).astype(np.float32)
+    mask[30:40, 35:50] = 0.5
+    model = replace(models("sd1"), belongings=Belongings({"sees_surroundings": True} if sees else {}))
+    (crop,) = crops_for(mask > 0, 64, model.grid)
+    source = model.encode(torch.from_numpy(crop.cut(photo)).permute(2, 0, 1)[None].float() / 127.5 - 1)
+    cells = latent_mask(on_grid(torch.from_numpy(crop.cut_mask(mask)).gt(0).float()[None], source.shape[-2:])[0])
+    with reading(Editor(model)) as seen:
+        Editor(model).edit(photo, mask, PROMPT, steps=3, num_images=2)
+    assert [given.shape[:2] for given in seen] == [(4, 4)] * 3
+    for given in seen:
+        away = (given - source).abs().mean((0, 1))
+        assert (away[cells] > 1e-3).all()
+        assert (away[~cells] < 1e-5).all() if sees else (away[~cells] > 1e-3).all()
+        assert not torch.equal(given[0][:, cells], given[1][:, cells])
+
+
+def test_an_inverted_photo_is_denoised_as_it_was_inverted(models: Any) -> None:
+    """That is with its noise all over."""
+    model = replace(models("sd1"), belongings=Belongings({"sees_surroundings": True}))
+    photo, mask = photo_of(3), place(20, 30)
+    asked: dict[str, Any] = {"prompt": PROMPT, "steps": 2, "invert": True, "seed": 1}
+    one, other = Editor(model).edit(photo, mask, **asked), Editor(models("sd1")).edit(photo, mask, **asked)
+    assert (one.images[0].pixels == other.images[0].pixels).all()

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from inlay.errors import ModelError, UsageError
 from inlay.tests.toybox.tiny_world import WORLD, recipe, renderer
 from inlay.toybox.workshop import autoencoder, sprites, tokens
 from inlay.toybox.workshop.autoencoder import train_autoencoder
 from inlay.toybox.workshop.captions import Caption
-from inlay.toybox.workshop.denoising import diffused, looked_at
+from inlay.toybox.workshop.denoising import AROUND_THINGS, MARGIN, SURROUNDED, diffused, looked_at, place_of
 from inlay.toybox.workshop.networks import noise_levels
 from inlay.toybox.workshop.pool import tokenize
 from inlay.toybox.workshop.segmenters import train_segmenter
@@ -130,8 +132,33 @@ def test_an_error_on_an_object_costs_four_times_one_on_the_ground() -> None:
     masks = torch.zeros(2, 3, 4, 4)
     masks[:, 1, :2] = 1
     on_object, on_ground = masks[:, 1:2].expand(-1, 8, -1, -1), 1 - masks[:, 1:2].expand(-1, 8, -1, -1)
-    assert looked_at(on_object, masks) == pytest.approx(4 * looked_at(on_ground, masks))
-    assert looked_at(torch.full((2, 8, 4, 4), 0.3), masks) == pytest.approx(0.3)
+    everywhere = torch.ones(2, 1, 4, 4, dtype=torch.bool)
+    assert looked_at(on_object, masks, everywhere) == pytest.approx(4 * looked_at(on_ground, masks, everywhere))
+    assert looked_at(torch.full((2, 8, 4, 4), 0.3), masks, everywhere) == pytest.approx(0.3)
+
+
+def test_errors_beside_the_place_cost_nothing() -> None:
+    places = torch.zeros(2, 1, 4, 4, dtype=torch.bool)
+    places[..., :2] = True
+    squares = torch.where(places, 0.3, torch.rand(2, 8, 4, 4))
+    assert looked_at(squares, torch.rand(2, 3, 4, 4), places) == pytest.approx(0.3)
+
+
+@given(st.integers(1, 6), st.integers(1, 6), st.lists(st.floats(0, 1, exclude_max=True), min_size=6, max_size=6))
+def test_a_place_is_all_or_a_box_around_the_thing_or_anywhere(tall: int, wide: int, chances: list[float]) -> None:
+    covered = torch.zeros(16, 12, dtype=torch.bool)
+    covered[5 : 5 + tall, 3 : 3 + wide] = True
+    place = place_of(covered, chances)
+    assert place.any()
+    rows, columns = place.any(1), place.any(0)
+    assert torch.equal(place, rows[:, None] & columns)
+    assert all(int((side.int().diff() != 0).sum()) <= 2 for side in (rows, columns)), "one box"
+    if chances[0] >= SURROUNDED:
+        assert place.all()
+    elif chances[1] < AROUND_THINGS:
+        assert place[covered].all()
+        assert int(rows.sum()) < tall + 2 * MARGIN
+        assert int(columns.sum()) < wide + 2 * MARGIN
 
 
 def test_noised_latents_and_their_velocity_give_both_parts_back() -> None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 
 from . import team
@@ -20,6 +21,14 @@ OBJECTS = 4.0
 
 LEVELS = (0.59, 0.16, 0.023)
 """Shares of signal variance at which attention is looked at: Stable Diffusion's at t = 300, 600 and 850."""
+
+
+SURROUNDED = 0.4
+"""Share of the scenes of which a place alone is noised, as an edit shows a photo: see `place_of`."""
+AROUND_THINGS = 0.75
+"""Share of those places that hold what the caption names; the others lie anywhere, as removals and extensions do."""
+MARGIN = 6
+"""Cells by which a place reaches beyond its things, on each side less than this."""
 
 
 @dataclass(frozen=True)
@@ -49,22 +58,61 @@ class Denoising:
         timesteps = (self.levels.logit() - drawn[:, None]).abs().argmin(1)
         noise = torch.randn(count, *clean.shape[1:], generator=random)[mine].to(device)
         dropped = (torch.rand(count, generator=random) < self.dropout)[mine].to(device)
+        chances = torch.rand(count, 6, generator=random)[mine]
         ids = torch.where(dropped[:, None], self.empty.to(device), batch["ids"].long())
         words = batch["words"].float() * ~dropped[:, None, None]
+        masks = batch["masks"].float() / 255
+        covered, decided = masks.amax(1).cpu() > 0, chances.tolist()
+        boxes = [place_of(cells, row) for cells, row in zip(covered, decided, strict=True)]
+        places = torch.stack(boxes)[:, None].to(device)
         maps: Maps = []
         with torch.autocast(device.type, torch.bfloat16, enabled=self.half):
             noised, velocity = diffused(clean, noise, self.levels[timesteps])
+            noised = torch.where(places, noised, clean)
             predicted = model(noised.contiguous(memory_format=torch.channels_last), timesteps, ids, maps).float()
-        masks = batch["masks"].float() / 255
-        error = looked_at((predicted - velocity).square(), masks)
+        error = looked_at((predicted - velocity).square(), masks, places)
         grounded = grounding_loss([layer.float() for layer in maps], words, masks)
         return error + self.grounding * grounded
 
 
-def looked_at(squares: Float[Tensor, "b c h w"], masks: Float[Tensor, "b mentions h w"]) -> Float[Tensor, ""]:
-    """The mean of `squares` in which an object's cells, by `masks` in [0, 1], count `OBJECTS` times."""
-    weights = 1 + (OBJECTS - 1) * masks.amax(1, keepdim=True)
-    return (squares * weights).mean() / weights.mean()
+def place_of(covered: Bool[Tensor, "h w"], chances: Sequence[float]) -> Bool[Tensor, "h w"]:
+    """The cells of a scene that are noised: all of them, or a box, beside which the network sees the scene as it is.
+
+    A network that has seen such scenes paints a place in a photo with its surroundings before its eyes. No channel
+    says which cells are noised, for noise is plain to see. `covered`: by things that are named; `chances`: six
+    numbers in [0, 1) that decide.
+    """
+    height, width = covered.shape
+    place = torch.ones(height, width, dtype=torch.bool)
+    if chances[0] >= SURROUNDED:
+        return place
+    if covered.any() and chances[1] < AROUND_THINGS:
+        above, below, before, after = (int(MARGIN * chance) for chance in chances[2:])
+        rows, columns = covered.any(1).nonzero().flatten(), covered.any(0).nonzero().flatten()
+        top, bottom = int(rows[0]) - above, int(rows[-1]) + 1 + below
+        left, right = int(columns[0]) - before, int(columns[-1]) + 1 + after
+    else:
+        tall, wide = (side * (0.25 + 0.75 * chance) for side, chance in zip((height, width), chances[2:4], strict=True))
+        middle, centre = height * chances[4], width * chances[5]
+        top, bottom = round(middle - tall / 2), round(middle + tall / 2)
+        left, right = round(centre - wide / 2), round(centre + wide / 2)
+    place[:] = False
+    place[max(0, top) : max(0, bottom), max(0, left) : max(0, right)] = True
+    return place
+
+
+def looked_at(
+    squares: Float[Tensor, "b c h w"],
+    masks: Float[Tensor, "b mentions h w"],
+    places: Bool[Tensor, "b 1 h w"],
+) -> Float[Tensor, ""]:
+    """The mean over scenes of each one's mean of `squares` in its place.
+
+    An object's cells, by `masks` in [0, 1], count `OBJECTS` times. Small places count as much as whole scenes, for
+    what a person looks at in an edit is the place.
+    """
+    weights = (1 + (OBJECTS - 1) * masks.amax(1, keepdim=True)) * places
+    return ((squares * weights).mean((1, 2, 3)) / weights.mean((1, 2, 3))).mean()
 
 
 def diffused(

@@ -48,7 +48,6 @@ class Layout:
     side: Float[Tensor, "b k"]
     stretch: Float[Tensor, "b k"]
     rotation: Float[Tensor, "b k"]
-    flip: Float[Tensor, "b k"]
     light: Float[Tensor, "b k"]
 
 
@@ -126,7 +125,6 @@ class Renderer:
             side,
             1 + uniform(-world.stretch, world.stretch, *shape),
             uniform(-1, 1, *shape) * math.radians(world.rotation),
-            torch.randint(2, shape, generator=random) * 2.0 - 1,
             uniform(0.9, 1.08, *shape),
         )
 
@@ -155,18 +153,18 @@ class Renderer:
         if not len(rows):
             return images, alpha
         nouns = layout.nouns[rows, slot]
-        centre, side, stretch, rotation, flip, light = (
+        centre, side, stretch, rotation, light = (
             getattr(layout, name)[rows, slot].to(self.device)
-            for name in ("centre", "side", "stretch", "rotation", "flip", "light")
+            for name in ("centre", "side", "stretch", "rotation", "light")
         )
         level = (self.pyramid.shape[-1] / (side * size)).log2().round().clamp(0, LEVELS - 1).long()
         sprites = self.pyramid[level, nouns.to(self.device)]
         width, height = side * stretch.clamp(max=1), side / stretch.clamp(min=1)
         cos, sin = rotation.cos(), rotation.sin()
-        # From the picture's [-1, 1] to the sprite's: shift, rotate, scale, flip.
+        # From the picture's [-1, 1] to the sprite's: shift, rotate, scale.
         theta = torch.stack(
             [
-                torch.stack([cos / width * flip, sin / width * flip], -1),
+                torch.stack([cos / width, sin / width], -1),
                 torch.stack([-sin / height, cos / height], -1),
             ],
             1,

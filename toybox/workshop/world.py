@@ -125,14 +125,14 @@ WORLD = World(
     size=256,
     nouns=NOUNS,
     grounds=GROUNDS,
-    counts=(0.04, 0.66, 0.22, 0.08),
+    counts=(0.04, 0.58, 0.28, 0.10),
     sizes=((0.25, 0.75), (0.20, 0.50), (0.16, 0.38)),
     stretch=0.15,
     rotation=12.0,
     photos=0.35,
     edits=True,
     small=0.12,
-    occlusion=0.15,
+    occlusion=0.05,
 )
 """What toybox is trained on. An edit's window is cut around its mask, so one thing fills a good part of a scene."""
 

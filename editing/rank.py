@@ -14,6 +14,7 @@ from torch import Tensor
 from ..diffusion.model import Model
 from ..weights.hub import from_pretrained
 from .composite import ring_around
+from .crop import bounds
 
 
 class Ranker(Protocol):
@@ -112,8 +113,8 @@ class ClipRanker:
     def __call__(
         self, images: Float[Tensor, "b 3 H W"], mask: Float[Tensor, "H W"], prompt: str
     ) -> tuple[float, ...] | None:
-        rows, columns = (mask > 0).any(1).nonzero().flatten(), (mask > 0).any(0).nonzero().flatten()
-        window = images[:, :, rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1].float().cpu()
+        rows, columns = bounds((mask > 0).cpu().numpy()).slices
+        window = images[:, :, rows, columns].float().cpu()
         pixels = [picture.permute(1, 2, 0).mul(255).round().byte().numpy() for picture in window]
         inputs = self.processor(images=pixels, return_tensors="pt")
         words = self.tokenizer([prompt], truncation=True, return_tensors="pt")

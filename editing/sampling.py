@@ -116,9 +116,9 @@ def paint(
     source = torch.cat([model.encode(canvas.pixels) for canvas in distinct(canvases)])
     maps = [change_map(canvas.mask, canvas.change, (height, width)) for canvas in canvases]
     change = torch.stack(maps).to(source)
-    if model.defaults.get("sees_surroundings") and not job.invert:
-        denoiser = replace(denoiser, seam=replace(denoiser.seam, surroundings=((change > 0)[:, None], source)))
     trajectory, psnr = inverted(model, job, source, samples, blank) if job.invert else (None, unknown)
+    if model.defaults.get("sees_surroundings") and trajectory is None:
+        denoiser = replace(denoiser, seam=replace(denoiser.seam, surroundings=((change > 0)[:, None], source)))
     blend = Blend(source, change, noise, schedule, trajectory, job.shrink)
     return Painted(denoise(blend.start(), schedule.steps, denoiser, session, blend, report), psnr)
 

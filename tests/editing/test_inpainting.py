@@ -58,12 +58,21 @@ def place(top: int, left: int) -> Any:
 
 def further(model: Model, photo: Any, mask: Any) -> torch.Tensor:
     """The five channels beside the latents: the mask on their grid, and the encoded window without what it hides."""
-    (crop,) = crops_for(mask, 64, model.grid)
-    cover = torch.from_numpy(crop.cut_mask(mask))
-    pixels = torch.from_numpy(crop.cut(photo)).permute(2, 0, 1)[None].float() / 127.5 - 1
+    pixels, cover = window(model, photo, mask)
     hidden = model.encode(torch.where(cover > 0, 0.0, pixels))
-    cells = latent_mask(on_grid(cover[None].gt(0).float(), (hidden.shape[-2], hidden.shape[-1]))[0])
-    return torch.cat([cells.float()[None, None], hidden], dim=1)
+    return torch.cat([cells_of(cover, hidden).float()[None, None], hidden], dim=1)
+
+
+def window(model: Model, photo: Any, mask: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """What the model sees of the photo, and how much of each pixel of it the mask covers."""
+    (crop,) = crops_for(mask > 0, 64, model.grid)
+    pixels = torch.from_numpy(crop.cut(photo)).permute(2, 0, 1)[None].float() / 127.5 - 1
+    return pixels, torch.from_numpy(crop.cut_mask(mask))
+
+
+def cells_of(cover: torch.Tensor, latents: torch.Tensor) -> torch.Tensor:
+    """The cells of the latents that belong to a place."""
+    return latent_mask(on_grid(cover[None].gt(0).float(), (latents.shape[-2], latents.shape[-1]))[0])
 
 
 def test_every_step_reads_the_mask_and_the_photo_without_the_thing(inpainter: Editor, read: Any) -> None:
@@ -102,9 +111,9 @@ def test_a_model_so_advised_sees_the_photo_without_noise_around_the_place(models
     photo, mask = photo_of(3), place(20, 30).astype(np.float32)
     mask[30:40, 35:50] = 0.5
     model = replace(models("sd1"), belongings=Belongings({"sees_surroundings": True} if sees else {}))
-    (crop,) = crops_for(mask > 0, 64, model.grid)
-    source = model.encode(torch.from_numpy(crop.cut(photo)).permute(2, 0, 1)[None].float() / 127.5 - 1)
-    cells = latent_mask(on_grid(torch.from_numpy(crop.cut_mask(mask)).gt(0).float()[None], source.shape[-2:])[0])
+    pixels, cover = window(model, photo, mask)
+    source = model.encode(pixels)
+    cells = cells_of(cover, source)
     with reading(Editor(model)) as seen:
         Editor(model).edit(photo, mask, PROMPT, steps=3, num_images=2)
     assert [given.shape[:2] for given in seen] == [(4, 4)] * 3

@@ -9,6 +9,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 
+from ...editing.crop import bounds
 from . import team
 from .grounding import Maps, area_under_curve, grounding_loss, to_grid
 from .networks import Painter, export, noise_levels
@@ -21,7 +22,6 @@ OBJECTS = 4.0
 
 LEVELS = (0.59, 0.16, 0.023)
 """Shares of signal variance at which attention is looked at: Stable Diffusion's at t = 300, 600 and 850."""
-
 
 SURROUNDED = 0.4
 """Share of the scenes of which a place alone is noised, as an edit shows a photo: see `place_of`."""
@@ -88,9 +88,8 @@ def place_of(covered: Bool[Tensor, "h w"], chances: Sequence[float]) -> Bool[Ten
         return place
     if covered.any() and chances[1] < AROUND_THINGS:
         above, below, before, after = (int(MARGIN * chance) for chance in chances[2:])
-        rows, columns = covered.any(1).nonzero().flatten(), covered.any(0).nonzero().flatten()
-        top, bottom = int(rows[0]) - above, int(rows[-1]) + 1 + below
-        left, right = int(columns[0]) - before, int(columns[-1]) + 1 + after
+        left, top, right, bottom = bounds(covered.numpy())
+        left, top, right, bottom = left - before, top - above, right + after, bottom + below
     else:
         tall, wide = (side * (0.25 + 0.75 * chance) for side, chance in zip((height, width), chances[2:4], strict=True))
         middle, centre = height * chances[4], width * chances[5]

@@ -327,7 +327,9 @@ def do_batch(**options: Any) -> None:
         say(f"Broken off after {ended}; the same command goes on from there.")
         raise
     if failed:
-        raise BatchError(f"{failed} of {outcome.total} rows failed; they stand in {to.output} in errors.jsonl.")
+        batching = parsed(Batching, options)
+        where = "" if batching.dry_run else f"; they stand in {to.output} in errors{batching.mark}.jsonl"
+        raise BatchError(f"{failed} of {outcome.total} rows failed{where}.")
 
 
 def tell_row(outcome: "Outcome", folder: Path, how: Saying) -> None:
@@ -530,23 +532,32 @@ def progress(how: Saying, doing: str) -> Iterator[Callable[[int, int], None] | N
 
 @contextmanager
 def tally(how: Saying) -> Iterator[Callable[[str, int], None]]:
-    """Counts rows by how they ended, on a terminal with a bar: done, failed, left, rows a minute and the time left."""
-    if how.quiet or not sys.stderr.isatty():
+    """Counts rows by how they ended: done, failed, left, rows a minute and the time left.
+
+    On a terminal with a bar, elsewhere by lines where asked for.
+    """
+    counts, start = Counter[str](), monotonic()
+
+    def counted(state: str, total: int) -> str:
+        counts[state] += 1
+        left, pace = total - counts.total(), 60 * counts["done"] / (monotonic() - start)
+        said = f"{counts['done'] + counts['skipped']} done, {counts['failed']} failed, {left} left"
+        return said + (f", {pace:.1f} rows a minute, {left / pace:.0f} min to go" if pace else "")
+
+    if how.quiet or not (how.verbose or sys.stderr.isatty()):
         yield lambda state, total: None
+        return
+    if not sys.stderr.isatty():
+        yield lambda state, total: typer.echo(f"inlay: {counted(state, total)}", err=True)
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn
 
-    counts, start = Counter[str](), monotonic()
     with Progress(TextColumn("{task.description}"), BarColumn(), console=Console(stderr=True), transient=True) as bars:
         bar = bars.add_task("looking at the rows", total=None)
 
         def count(state: str, total: int) -> None:
-            counts[state] += 1
-            left, pace = total - counts.total(), 60 * counts["done"] / (monotonic() - start)
-            said = f"{counts['done'] + counts['skipped']} done, {counts['failed']} failed, {left} left"
-            if pace:
-                said += f", {pace:.1f} rows a minute, {left / pace:.0f} min to go"
+            said = counted(state, total)
             bars.update(bar, completed=counts.total(), total=total, description=said)
 
         yield count

@@ -25,7 +25,6 @@ from ..weights.diffusion import fingerprint, locate
 from ..weights.hub import on_hub
 from .batching import Batching
 from .crew import Crew, Died, Processes, asked
-from .keys import key_of
 from .ledger import Ledger, Past, merge, opened, past, sha256_of
 from .ledger import entries as ledger_entries
 from .manifest import read_rows
@@ -57,6 +56,8 @@ def batch(rows: Source | Iterable[Source], output: str | Path, **options: Any) -
         BatchError: the disk is full, or `max_errors` have failed.
     """
     how = checked(Batching, **chosen(Batching, options))
+    if how.address and how.engine != "ray":
+        raise UsageError("--address is that of a Ray cluster; say --engine ray, too.")
     setup = checked(Setup, **chosen(Setup, options))
     known = {name for kind in JOBS.values() for name in kind.model_fields}
     defaults = {
@@ -68,9 +69,12 @@ def batch(rows: Source | Iterable[Source], output: str | Path, **options: Any) -
     sources = [rows] if isinstance(rows, str | Path | Mapping | Frozen) else rows
     stated = read_rows((as_row(source) for source in sources), folder, how.masks)
     every = checked_rows(stated, {**defaults, "action": how.action}, folder, setup.max_pixels)
-    found = [row for row in every if in_shard(row.id, how.shard)]
-    if not found:
+    if not every:
         raise UsageError("There are no rows; name a manifest, a photo, or a folder that has some.")
+    check_used(defaults, every)
+    found = [row for row in every if in_shard(row.id, how.shard)]
+    if not found:  # few rows, many shards
+        return
     if how.dry_run:
         yield from foretold(found, folder, how, setup)
         return
@@ -80,6 +84,20 @@ def batch(rows: Source | Iterable[Source], output: str | Path, **options: Any) -
 
 def chosen(kind: type[Frozen], options: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in options.items() if name in kind.model_fields}
+
+
+def check_used(defaults: Mapping[str, Any], rows: Sequence[Row]) -> None:
+    """Refuse what was said for rows of a kind that there is none of.
+
+    Raises:
+        UsageError: an option that no row's action has.
+    """
+    if any(row.job is None for row in rows):  # one that cannot be read may be of the kind
+        return
+    used = {name for row in rows if row.job for name in type(row.job).model_fields}
+    for name in defaults.keys() - used:
+        actions = " or ".join(action for action, kind in JOBS.items() if name in kind.model_fields)
+        raise UsageError(f"No row has use for {name!r}, which is for {actions}; leave it out, or say --action.")
 
 
 def as_row(source: Source) -> str | Path | Mapping[str, Any]:
@@ -254,8 +272,7 @@ class Run:
                 holds[worker], ahead[worker] = {}, []
                 if alone:
                     said = f"It ended its worker, twice or more: {answer.how}."
-                    keys = [with_key(row) for row in lost]
-                    yield from self._end([Outcome(row.id, "failed", row.where, key, error=said) for row, key in keys])
+                    yield from self._end([Outcome(row.id, "failed", row.where, row.key(), error=said) for row in lost])
                 else:
                     self.doubtful += lost
 
@@ -333,21 +350,12 @@ def known(row: Row, output: Path, before: Past, how: Batching) -> Outcome | None
     made, failed = intact(row, output, before), before.state == "failed" and not how.retry_failed
     if before.interrupted or not (made or failed):
         return None
-    _, key = with_key(row)
+    key = row.key()
     if made and key == before.done.get("key"):
         return Outcome(row.id, "skipped", row.where, key, before.outputs)
     if failed and key == before.ended.get("key"):
         return Outcome(row.id, "failed", row.where, key, error=str(before.ended.get("error", "")))
     return None
-
-
-def with_key(row: Row) -> tuple[Row, str]:
-    """A row with its key, as far as its files can be read."""
-    assert row.job is not None
-    try:
-        return row, key_of(row.job, row.weights)
-    except InlayError:
-        return row, ""
 
 
 def entry(outcome: Outcome, row: Row) -> dict[str, Any]:

@@ -109,8 +109,14 @@ class _Process:
         environment = os.environ | ({"OMP_NUM_THREADS": str(threads)} if threads else {})
         # -P: the folder where the batch was started is no place to import modules from
         command = [sys.executable, "-P", "-m", "inlay.jobs.worker", str(theirs.fileno())]
+        # a session of its own: Ctrl-C on the terminal is the driver's to answer, however young the worker is
         self.child = subprocess.Popen(
-            command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL, stdout=2
+            command,
+            pass_fds=[theirs.fileno()],
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=2,
+            start_new_session=True,
         )
         theirs.close()
         self.busy = False

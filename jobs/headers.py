@@ -16,6 +16,9 @@ from ..photos.read import STANDARD_INPUT, size_of
 from ..segmentation.pointing import prompts_for
 from ..weights.diffusion import belongings
 
+REFINED = ("mask_fill_holes", "mask_grow", "mask_invert", "mask_soften")
+"""The fields of `Pointing` that change a mask."""
+
 
 def check_headers(job: Job, max_pixels: int) -> tuple[int, int] | None:
     """(width, height) of the job's photo; None where it has none, or where that comes by standard input.
@@ -45,6 +48,8 @@ def check_headers(job: Job, max_pixels: int) -> tuple[int, int] | None:
     layout = layout_of(job)
     if layout is not None and not os.path.isfile(layout):
         raise UsageError(f"The layout {layout} does not exist, or is no file.")
+    if getattr(job, "colour", None) and (layout is None or layout.lower().endswith(".json")):
+        raise UsageError("--colour says what the colours of a layout's picture mean; give that picture as --layout.")
     return size
 
 
@@ -58,6 +63,10 @@ def check_pointing(job: Pointing, size: tuple[int, int] | None) -> None:
     if getattr(job, "layout", None) is not None:
         if given or getattr(job, "words", None):
             raise UsageError("A layout says both where and which words; leave out points, boxes, masks and --words.")
+        if any(getattr(job, name) for name in REFINED):
+            raise UsageError(
+                "A layout's places stay as they are; leave out what fills, grows, inverts or softens masks."
+            )
         return
     if not given:
         raise UsageError("Nothing is pointed at; give --point, --box, --select or --mask (or, to edit, --layout).")

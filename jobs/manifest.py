@@ -26,6 +26,11 @@ PHOTOS = {
 MASKS = (".png", ".tif", ".tiff", ".json", ".webp", ".bmp", ".gif", ".jpg", ".jpeg")
 """Endings of masks, the exact formats first."""
 
+HISTORY = "inlay-history"
+"""The folder beside a photo in which the page keeps photos, masks and results."""
+LEDGERS = ("ledger.jsonl", "ledger-*-of-*.jsonl")
+"""By these a folder is known as the output of a batch."""
+
 
 @dataclass(frozen=True)
 class Stated:
@@ -45,7 +50,8 @@ def read_rows(sources: Iterable[str | Path | Mapping[str, Any]], output: Path, m
 
     Args:
         sources: manifests, photos, folders, patterns such as `photos/**/*.jpg`, `-` for standard input; or rows.
-        output: this folder is never taken for a source of photos.
+        output: this folder, if it lies in another one, is not searched for photos; nor are what is hidden, other
+            batches' output folders and the page's history.
         masks: a folder of masks that bear the names of photos, for photos that no manifest names.
 
     Raises:
@@ -152,20 +158,16 @@ def _photos(source: str, output: Path, masks: Path | None) -> Iterator[Stated]:
     """A photo, those of a folder and its subfolders, or those that a pattern means; the `id` is the path from there."""
     path = Path(source)
     if path.is_dir():
-        base, found = path, sorted(file for file in path.rglob("*") if file.suffix.lower() in PHOTOS)
+        base, found = path, _among(path, path.rglob("*"), output, masks)
     elif path.is_file():
         base, found = path.parent, [path]
     elif glob.has_magic(source):
         base = Path(*_before_magic(path.parts))
-        found = sorted(Path(name) for name in glob.glob(source, recursive=True) if Path(name).suffix.lower() in PHOTOS)
+        found = _among(base, map(Path, glob.glob(source, recursive=True)), output, masks)
     else:
         raise UsageError(f"There is no {source}; name a manifest, a photo, a folder or a pattern in quotes.")
-    left_out = [one.resolve() for one in (output, masks) if one and one.resolve() != base.resolve()]
     for photo in found:
         inside = photo.relative_to(base)
-        hidden = photo.name.startswith(".")
-        if hidden or not photo.is_file() or any(photo.resolve().is_relative_to(one) for one in left_out):
-            continue
         fields, wrong = {"photo": str(photo.absolute()), "id": inside.as_posix()}, ""
         if masks:
             try:
@@ -173,6 +175,20 @@ def _photos(source: str, output: Path, masks: Path | None) -> Iterator[Stated]:
             except PhotoError as error:
                 wrong = str(error)
         yield Stated(fields, str(photo), base.absolute(), wrong)
+
+
+def _among(base: Path, files: Iterable[Path], output: Path, masks: Path | None) -> list[Path]:
+    """The photos among `files`, which lie in `base`: nothing hidden, no mask, and nothing that `inlay` made there."""
+    left_out = {file.parent for pattern in LEDGERS for file in base.rglob(pattern)} | set(base.rglob(HISTORY))
+    own = {folder.resolve() for folder in (output, masks, *left_out) if folder} - {base.resolve()}
+    inner = [folder for folder in own if folder.is_relative_to(base.resolve())]
+
+    def wanted(file: Path) -> bool:
+        hidden = any(part.startswith(".") for part in file.relative_to(base).parts)
+        photo = file.suffix.lower() in PHOTOS and not hidden and file.is_file()
+        return photo and not any(file.resolve().is_relative_to(folder) for folder in inner)
+
+    return sorted(filter(wanted, files))
 
 
 def _before_magic(parts: tuple[str, ...]) -> list[str]:

@@ -6,6 +6,7 @@ Headers alone are read here, so ten thousand photos are checked in seconds, and 
 from __future__ import annotations
 
 import os
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -13,16 +14,18 @@ from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 from ..editing.job import EDGES, JOBS, Control, Job, Reference, checked, merged
-from ..errors import InlayError, UsageError
+from ..errors import InlayError, PhotoError, UsageError
 from ..photos.save import FORMATS, check_output
 from .headers import check_headers
-from .keys import FILES, shown_files
+from .keys import FILES, key_of, shown_files
 from .manifest import Stated
 
 SHOWN: dict[str, type[Control] | type[Reference]] = {"control": Control, "reference": Reference}
 """Fields that name a picture among other things."""
 OWN = ("id", "output", "action", "error")
 """What a row may say beside the options; `error` is what `errors.jsonl` adds, and is not read."""
+UNSAYABLE = ("Cc", "Cs", "Zl", "Zp")
+"""Unicode's categories of signs that break a line or cannot be written: controls, half signs, line separators."""
 REPORT = "report"
 """The folder in the output folder that the report's pictures take."""
 
@@ -34,7 +37,7 @@ class Row:
     id: str
     where: str
     fields: Mapping[str, Any]
-    """As given, under the batch's own options, its files by absolute paths."""
+    """As given, under the batch's own options, its files by absolute paths: what `errors.jsonl` says of it."""
     job: Job | None = None
     output: PurePosixPath | None = None
     """In the output folder."""
@@ -57,6 +60,13 @@ class Row:
         """The files that the row reads, as far as it names them itself."""
         names = tuple(name for key in FILES for name in named(self.fields.get(key)))
         return names if self.job is None else (*names, *shown_files(self.job))
+
+    def key(self) -> str:
+        """What decides how its pictures come out, see `key_of`; none without a job, or where a file cannot be read."""
+        try:
+            return key_of(self.job, self.weights) if self.job else ""
+        except PhotoError:
+            return ""
 
     def failed(self, error: object) -> Row:
         return replace(self, error=sayable(str(error)))
@@ -96,18 +106,19 @@ def checked_row(stated: Stated, defaults: Mapping[str, Any], output: Path, max_p
     """A row by itself."""
     row = Row(sayable(stated.where), stated.where, dict(stated.fields))
     try:
-        id = id_of(stated.fields, stated.where)
-        row = replace(row, id=id)
-        if stated.wrong:
-            return row.failed(stated.wrong)
         fields = {str(name).replace("-", "_"): value for name, value in stated.fields.items()}
         fields |= absolute(fields, stated.folder)
+        row = replace(row, fields=fields)
+        row = replace(row, id=id_of(stated.fields, stated.where))
+        if stated.wrong:
+            return row.failed(stated.wrong)
         kind = kind_of(fields, defaults)
         given = {name: value for name, value in fields.items() if name not in OWN}
         mine = {name: value for name, value in defaults.items() if name in kind.model_fields and name not in OWN}
         asked = {"action": kind.model_fields["action"].default, **merged(mine, given)}
-        row = replace(row, fields=asked)
-        row = replace(row, job=checked(kind, **asked), output=output_of(stated.fields, id, asked.get("photo")))
+        said = {"output": fields["output"]} if "output" in fields else {}
+        row = replace(row, fields={**asked, **said})
+        row = replace(row, job=checked(kind, **asked), output=output_of(stated.fields, row.id, asked.get("photo")))
         check_files(row, output, max_pixels)
     except InlayError as error:
         return row.failed(error)
@@ -175,7 +186,7 @@ def id_of(fields: Mapping[str, Any], where: str) -> str:
         return sayable(id) or f"row-{where.rpartition(':')[2].removeprefix('row ')}"
     if isinstance(id, bool) or not isinstance(id, str | int) or not str(id).strip():
         raise UsageError(f"The id {id!r} is no text; give each row one of its own.")
-    if sayable(str(id)) != str(id) or not str(id).isprintable():
+    if any(unicodedata.category(sign) in UNSAYABLE for sign in str(id)):
         raise UsageError(f"The id {id!r} holds signs that cannot be written down; give it another.")
     return str(id)
 

@@ -99,7 +99,7 @@ class Worker:
             try:
                 ready.append((row, read.result()))
             except Exception as error:
-                ended.append(failed(row, error))
+                ended.append(failed(row, error, row.key()))
         ended += self.painted(ready)
         wait(older)
         # what is quickly written is told at once; what is not goes on beside the next rows
@@ -191,7 +191,6 @@ def refusal(methods: tuple[Method, ...]) -> str | None:
 
 def serve(handle: int) -> None:
     """Answer what the driver asks through a pipe, until it hangs up. Signals are the driver's to answer."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     Thread(target=leave_with, args=(os.getppid(),), daemon=True).start()
     driver: Any = Connection(handle)

@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING
 
 from ..editing.job import Setup
 from ..errors import PhotoError, UsageError, extra
+from ..jobs.manifest import HISTORY
 from .history import History, readable
 
 if TYPE_CHECKING:
     import uvicorn
-
-FOLDER = "inlay-history"
 
 
 @dataclass(frozen=True)
@@ -70,7 +69,7 @@ def page(
         from .events import Serving
         from .guard import is_local
         from .server import Server
-    history = History((folder or (photo.parent if photo else Path()) / FOLDER).absolute())
+    history = History((folder or (photo.parent if photo else Path()) / HISTORY).absolute())
     server = Server(
         history, setup, model, segmenter, tuple(adapter), opened=kept(history, photo, setup) if photo else None
     )

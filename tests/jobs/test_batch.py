@@ -85,6 +85,56 @@ def test_bad_rows_are_named_and_good_ones_go_on(folder):
     assert mended == {"none.png": "done", "torn.png": "done", "row-3": "failed"}
 
 
+def test_a_row_to_mend_keeps_its_output_and_its_photo(folder):
+    rows = [
+        {"photo": "a.png", "output": "final/one.png", "strength": 1.5},
+        {"photo": "b.jpg", "output": "final/two.png", "action": "edti"},
+        {"photo": "sub/a.png", "id": ["three"], "output": "final/three.png"},
+        {"photo": "a.png", "id": "good"},
+    ]
+    run(folder, *rows)
+    mended = [json.loads(line) | {"strength": 0.5} for line in (folder.out / "errors.jsonl").read_text().splitlines()]
+    for row in mended:
+        row["action"], row["id"] = "edit", str(row["id"])
+    assert [row["output"] for row in mended] == ["final/one.png", "final/two.png", "final/three.png"]
+    folder.picture("out/a.png", seed=9)  # what relative names would mean from there
+    done = list(batch(folder.manifest(*map(json.dumps, mended), name="out/mended.jsonl"), folder.out, device="cpu"))
+    assert [one.state for one in done] == ["done"] * 3
+    assert [list(one.outputs) for one in done] == [["final/one.png"], ["final/two.png"], ["final/three.png"]]
+
+
+@pytest.mark.parametrize("name", ["at 3.04.05\u202fPM.png", "写真\u3000一.png", "fam\u200dily.png"])
+def test_names_that_cameras_and_people_give_are_ids(folder, name):
+    folder.picture(name)
+    (one,) = batch(folder.path / name, folder.out, box="8,8,30,30", prompt="a cat", dry_run=True)
+    assert (one.id, one.state, list(one.outputs)) == (name, "planned", [name])
+
+
+def test_a_row_that_failed_while_it_was_read_is_not_started_again(folder):
+    Image.new("L", (48, 40)).save(folder.path / "empty.png")
+    row = {"photo": "a.png", "mask": "empty.png"}
+    assert states(run(folder, row, {"photo": "b.jpg"})) == {"a.png": "failed", "b.jpg": "done"}
+    assert states(run(folder, row, {"photo": "b.jpg"})) == {"a.png": "failed", "b.jpg": "skipped"}
+    assert [line["state"] for line in folder.ledger() if line["id"] == "a.png"].count("started") == 1
+
+
+def test_options_for_rows_that_are_not_there_are_refused(folder):
+    with pytest.raises(UsageError, match="No row has use for 'left', which is for extend"):
+        run(folder, {"photo": "a.png"}, left=8)
+    with pytest.raises(UsageError, match="say --engine ray"):
+        run(folder, {"photo": "a.png"}, address="here:1")
+    assert states(run(folder, {"photo": "a.png"}, {"photo": "b.jpg", "action": "edti"}, left=8)) == {
+        "a.png": "done",
+        "b.jpg": "failed",  # it may have been the row to extend
+    }
+
+
+def test_an_empty_shard_is_no_failure(folder):
+    empty = next(part for part in (1, 2) if not in_shard("a.png", (part, 2)))
+    assert run(folder, {"photo": "a.png"}, shard=(empty, 2)) == {}
+    assert run(folder, {"photo": "a.png"}, shard=(empty, 2), dry_run=True) == {}
+
+
 def test_leaving_between_rows_that_ended_together_leaves_both_done(folder, here, monkeypatch):
     monkeypatch.setattr(here, "lot", 2)
     monkeypatch.setattr("inlay.jobs.worker.PATIENCE", 1e6)  # both are written before either is told
@@ -295,6 +345,9 @@ def test_folders_removal_extension_and_generation(folder):
         ({"mask": None, "point": "100,3"}, "lies outside the photo"),
         ({"mask": None}, "Nothing is pointed at"),
         ({"layout": "none.json", "mask": None}, "none.json"),
+        ({"layout": "none.json", "mask": None, "mask_grow": 3}, "leave out what fills, grows"),
+        ({"colour": {"#ff0000": "cat"}}, "give that picture as --layout"),
+        ({"id": "a\u2028b"}, "cannot be written down"),
     ],
 )
 def test_rows_that_cannot_be_done_are_told_from_headers(folder, row, said):

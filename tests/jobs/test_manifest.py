@@ -67,6 +67,30 @@ def test_surplus_cells_are_named(tmp_path):
     assert "more cells than there are columns" in row.wrong
 
 
+def test_a_folder_is_not_searched_where_inlay_wrote_or_hid(tmp_path):
+    made = ("in/inlay-history/photos/a.png", "in/sub/inlay-history/masks/0.png", "in/first/a.png", "in/part/a.png")
+    for name in (*made, "in/.thumbnails/x.png", "in/a.png", "in/sub/b.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    (tmp_path / "in/first/ledger.jsonl").touch()
+    (tmp_path / "in/part/ledger-1-of-2.jsonl").touch()
+    for source in (tmp_path / "in", f"{tmp_path}/in/**/*.png"):
+        found = rows(source, output=tmp_path / "out")
+        assert [row.fields["id"] for row in found] == ["a.png", "sub/b.png"]
+    named = rows(tmp_path / "in/first", output=tmp_path / "out")
+    assert [row.fields["id"] for row in named] == ["a.png"], "results may be the photos of the next batch"
+
+
+def test_photos_below_the_output_folder_are_photos(tmp_path):
+    for name in ("in/a.png", "in/b.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).touch()
+    for source in (tmp_path / "in", f"{tmp_path}/in/*.png"):
+        found = rows(source, output=tmp_path, masks=tmp_path)
+        assert [row.fields["id"] for row in found] == ["a.png", "b.png"]
+    assert len(rows(tmp_path / "in/a.png", output=tmp_path)) == 1
+
+
 def test_photos_of_folders_and_patterns_keep_their_paths(tmp_path):
     for name in ("in/a.jpg", "in/sub/a.jpg", "in/.hidden.jpg", "in/notes.txt", "in/out/done.png", "masks/a.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)

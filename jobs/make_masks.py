@@ -47,16 +47,14 @@ def make_masks(
     check_outputs(output, overlay, overwrite)
     photo = opened(job, setup)
     selected = differing(photo, job, setup) if job.difference else select(photo, job, setup)
+    score = min((float(one.scores.max()) for one in selected.candidates), default=None)
+    offers = offered_by(selected, job) if candidates else [(selected.mask, score)]
+    paths = [output.with_stem(f"{output.stem}-{k + 1}") for k in range(len(offers))] if candidates else [output]
+    for path in paths:
+        check_outputs(path, overlay, overwrite)
     if overlay:
         shown = drawn(photo.pixels, [part >= 0.5 for part in selected.parts])
         Photo.from_image(shown).save(overlay, overwrite=overwrite)
-    if not candidates:
-        score = min((float(one.scores.max()) for one in selected.candidates), default=None)
-        return [written(selected.mask, output, selected, score)]
-    offers = offered_by(selected, job)
-    paths = [output.with_stem(f"{output.stem}-{k + 1}") for k in range(len(offers))]
-    for path in paths:
-        check_output(path, overwrite=overwrite, formats=FORMATS)
     return [written(mask, path, selected, score) for path, (mask, score) in zip(paths, offers, strict=True)]
 
 
@@ -116,6 +114,8 @@ def check_outputs(output: Path, overlay: Path | None, overwrite: bool) -> None:
     check_output(output, overwrite=overwrite, formats=FORMATS)
     if overlay:
         check_output(overlay, overwrite=overwrite)
+        if overlay.absolute() == output.absolute():
+            raise UsageError(f"{output} cannot be both the mask and the overlay; name two files.")
 
 
 def offered_by(selected: Selected, job: Pointing) -> list[tuple[Mask, float]]:

@@ -190,6 +190,12 @@ def test_masks_are_written_and_shown(inlay_command: Any, photo: Path, tmp_path: 
     assert json.loads(runs.out)["share"] == pytest.approx(1 - (mask > 0).mean())
     each = inlay_command("mask", photo, "--point", "18,28", "--candidates", "-o", tmp_path / "c.png")
     assert each.paths[0] == tmp_path / "c-1.png"
+    taken = inlay_command(
+        "mask", photo, "--point", "18,28", "--candidates", "-o", tmp_path / "c.png", "--overlay", "l.png"
+    )
+    assert (taken.code, Path("l.png").exists()) == (2, False), "what is refused has written nothing"
+    both = inlay_command("mask", photo, "--box", BOX, "-o", tmp_path / "n.png", "--overlay", tmp_path / "n.png")
+    assert (both.code, (tmp_path / "n.png").exists()) == (2, False)
     assert inlay_command("mask", photo, "--box", BOX, "-o", out).code == 2
     assert inlay_command("mask", photo, "--box", BOX, "-o", tmp_path / "mask.jpg").code == 2
 

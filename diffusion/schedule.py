@@ -31,6 +31,13 @@ class Step:
 SIGMA_SCALED = {"euler", "euler-a", "lms"}
 
 
+FAINTEST = 2.0**-24
+"""The least share of signal variance: models of zero terminal SNR begin at 0, by which epsilon and inversion divide.
+
+It is the floor that diffusers' Euler sampler takes for them.
+"""
+
+
 def scheduler_class(name: str) -> Any:
     """The diffusers class behind one of `SCHEDULERS`. Raises UsageError as `check_scheduler`."""
     check_scheduler(name)
@@ -83,8 +90,7 @@ class Schedule:
         """
         if hasattr(self.scheduler, "sigmas"):
             return self.level(step.index)
-        square = float(self.scheduler.alphas_cumprod[step.timestep])
-        return square**0.5, (1 - square) ** 0.5
+        return parts(float(self.scheduler.alphas_cumprod[step.timestep]))
 
     def begin(self, noise: Float[Tensor, "b c h w"]) -> Float[Tensor, "b c h w"]:
         """Latents at the first boundary for generation from nothing, scaled as the sampler itself wants its noise."""
@@ -100,7 +106,7 @@ class Schedule:
             landings = torch.stack([self._landing(index) for index in range(self.count)])
             squares = torch.cat([train[scheduler.timesteps[:1]], landings])
             squares[self.first] = train[scheduler.timesteps[self.first]]
-        return [(float(square.sqrt()), float((1 - square).sqrt())) for square in squares]
+        return [parts(float(square)) for square in squares]
 
     def _landing(self, index: int) -> Tensor:
         """The cumulative signal level at which the step from boundary `index` ends (samplers without sigmas)."""
@@ -154,6 +160,11 @@ class Schedule:
             return epsilon
         clean = (latents - noise * epsilon) / signal
         return clean if self.prediction_type == "sample" else (signal * latents - clean) / noise
+
+
+def parts(square: float) -> tuple[float, float]:
+    """(signal, noise) at a share `square` of signal variance, of which at least `FAINTEST` is taken to be there."""
+    return max(square, FAINTEST) ** 0.5, (1 - square) ** 0.5
 
 
 def first_index(count: int, strength: float) -> int:

@@ -66,6 +66,11 @@ class Blend:
             return cells
         return dilated(cells, KERNELS[quarter])
 
+    @property
+    def widest(self) -> Bool[Tensor, "*b h w"]:
+        """The cells that belong to the edit after any step."""
+        return dilated(self.mask > 0, KERNELS[0]) if self.shrink else self.mask > 0
+
     def __call__(self, latents: Float[Tensor, "b c h w"], step: Step) -> Float[Tensor, "b c h w"]:
         """Latents after `step` inside the mask, the photo's outside."""
         return torch.where(self.mask_at(step).unsqueeze(-3), latents, self.background(step.index + 1))

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Unpack
+from typing import Any, TypeVar, Unpack
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from ..photos.photo import Photo
 from ..weights.adapters import Adapters
 from ..weights.device import available
 from .guided import check_kinds, guidance_of
-from .job import EditJob, ExtendJob, GenerateJob, Job, Method, Painting, RemoveJob, SamplingJob, checked
+from .job import EditJob, ExtendJob, GenerateJob, Job, Method, Painting, Pointing, RemoveJob, SamplingJob, checked
 from .rank import GuideRanker, Ranker, SurroundingsRanker
 from .reconstruct import decode_with_background
 from .result import Result
@@ -36,6 +36,11 @@ from .windows import eight_bit
 
 CONTINUING_STRENGTH = 0.8
 """Attentive Eraser's, for models that advise none."""
+
+READ_BEFORE = {*Pointing.model_fields, "layout", "colour"}
+"""Fields of records that say what to read and how to point: `inlay.jobs` acts on them before it calls an editor."""
+
+J = TypeVar("J", bound=SamplingJob)
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +144,7 @@ class Editor:
             UsageError: a setting outside its range, a phrase that the prompt lacks.
         """
         fields, shown = said(self.model.adapters, control, reference)
-        job = checked(GenerateJob, prompt=prompt, **self._made_of, **fields, **settings)
+        job = self._job(GenerateJob, settings, prompt=prompt, **fields)
         return self.run(job, regions=regions, shown=shown, guidance=guidance, attention=attention, on_step=on_step)
 
     def edit(
@@ -175,7 +180,7 @@ class Editor:
             UsageError: an empty mask or one of another size, a setting outside its range, words that the prompt lacks.
         """
         fields, shown = said(self.model.adapters, control, reference)
-        job = checked(EditJob, prompt=prompt, **self._made_of, **fields, **settings)
+        job = self._job(EditJob, settings, prompt=prompt, **fields)
         common: dict[str, Any] = {"guidance": guidance, "attention": attention, "on_step": on_step}
         return self.run(job, photo, mask, regions, words=words, shown=shown, **common)
 
@@ -199,7 +204,7 @@ class Editor:
             UsageError: an empty mask or one of another size, a setting outside its range.
         """
         fields, shown = said(self.model.adapters, control, reference)
-        job = checked(RemoveJob, prompt=prompt, **self._made_of, **fields, **settings)
+        job = self._job(RemoveJob, settings, prompt=prompt, **fields)
         return self.run(job, photo, mask, shown=shown, on_step=on_step)
 
     def extend(
@@ -229,7 +234,7 @@ class Editor:
         """
         sides: dict[str, Any] = {"left": left, "top": top, "right": right, "bottom": bottom}
         fields, shown = said(self.model.adapters, control, reference)
-        job = checked(ExtendJob, prompt=prompt, **self._made_of, **fields, **sides, **settings)
+        job = self._job(ExtendJob, settings, prompt=prompt, **fields, **sides)
         return self.run(job, photo, shown=shown, on_step=on_step)
 
     def run(
@@ -278,7 +283,9 @@ class Editor:
         """A job with what it leaves open chosen, ready for `together`."""
         job, regions, words = work.job, work.regions, work.words
         check_kinds(guidance, regions)
-        if words is None and isinstance(job, EditJob) and job.words:
+        if words is None and isinstance(job, EditJob) and job.words and not regions:
+            if len(job.words) > 1:
+                raise UsageError(f"The words {', '.join(job.words)} need a place each; give regions.")
             words = job.words[0]
         if guidance is None:
             chosen = job.method if job.method is not None else default_method(job, bool(regions) or words is not None)
@@ -359,6 +366,19 @@ class Editor:
                 )
             self._levels[key] = level or last(self.model)
         return self._levels[key]
+
+    def _job(self, kind: type[J], settings: Mapping[str, Any], **fields: Any) -> J:
+        """The record of what a method is asked for.
+
+        Raises:
+            UsageError: a setting outside its range, or one of those that an editor does not act on.
+        """
+        if unread := sorted(settings.keys() & READ_BEFORE):
+            raise UsageError(
+                f"An editor is given photo, mask and regions, and does not act on {unread[0]!r}; make the mask first, "
+                "by inlay.segmentation."
+            )
+        return checked(kind, **self._made_of, **fields, **settings)
 
     @property
     def _made_of(self) -> dict[str, Any]:

@@ -29,12 +29,17 @@ def extended(photo: Photo, job: ExtendJob) -> tuple[Photo, Box]:
         raise UsageError(f"The extended photo would be {size[0]} x {size[1]}, more than {MAX_PIXELS} pixels; add less.")
     inner = Box(left, top, left + width, top + height)
     margins = ((top, bottom), (left, right))
+    photo = photo if photo.palette is None or photo.alpha is None else photo.expanded()
 
     def padded(array: np.ndarray) -> np.ndarray:
         return np.pad(array, (*margins, *((0, 0),) * (array.ndim - 2)), mode="edge")
 
     shown = padded(photo.pixels)
     samples = shown if photo.samples is photo.pixels else padded(photo.samples)
+    if photo.alpha is not None:  # what is painted is there to be seen
+        opacity = np.full(samples.shape[:2], np.iinfo(samples.dtype).max, samples.dtype)
+        opacity[inner.slices] = photo.samples[..., -1]
+        samples[..., -1] = opacity
     metadata = sized(photo.metadata, size)
     return replace(photo, pixels=shown, samples=samples, metadata=metadata), inner
 

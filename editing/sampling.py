@@ -117,9 +117,9 @@ def paint(
     maps = [change_map(canvas.mask, canvas.change, (height, width)) for canvas in canvases]
     change = torch.stack(maps).to(source)
     trajectory, psnr = inverted(model, job, source, samples, blank) if job.invert else (None, unknown)
-    if model.defaults.get("sees_surroundings") and trajectory is None:
-        denoiser = replace(denoiser, seam=replace(denoiser.seam, surroundings=((change > 0)[:, None], source)))
     blend = Blend(source, change, noise, schedule, trajectory, job.shrink)
+    if model.defaults.get("sees_surroundings") and trajectory is None:
+        denoiser = replace(denoiser, seam=replace(denoiser.seam, surroundings=(blend.widest[:, None], source)))
     return Painted(denoise(blend.start(), schedule.steps, denoiser, session, blend, report), psnr)
 
 

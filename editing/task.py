@@ -17,6 +17,7 @@ from ..guidance.attention_pictures import Attention
 from ..guidance.base import Guidance
 from ..guidance.regions import Region
 from ..photos import MAX_PIXELS
+from ..photos.mask_files import fitted
 from ..photos.photo import Photo
 from .crop import Box
 from .extend import extended, strips
@@ -77,6 +78,11 @@ class Task:
         """Each candidate's seed."""
         return tuple(range(self.job.seed, self.job.seed + self.job.num_images))
 
+    @property
+    def guided(self) -> tuple[bool, ...]:
+        """Whether anything has a place, in each pass: guidance may sample otherwise where something has."""
+        return tuple(bool(window.regions) for window in self.windows) or (bool(self.regions),)
+
     def sizes(self, model: Model) -> tuple[tuple[int, int], ...]:
         """(height, width) of each pass through the loop, in the model's pixels."""
         if self.photo is not None:
@@ -85,11 +91,8 @@ class Task:
 
     def agrees(self, other: Task, model: Model) -> bool:
         """Whether both can go through the loop together."""
-        alike = (self.guidance, self.job.action, self.sizes(model)) == (
-            other.guidance,
-            other.job.action,
-            other.sizes(model),
-        )
+        ways = [(one.guidance, one.job.action, one.sizes(model), one.guided) for one in (self, other)]
+        alike = ways[0] == ways[1]
         return alike and all(getattr(self.job, name, None) == getattr(other.job, name, None) for name in SHARED)
 
     def samples(self, number: int, images: Sequence[Photo | None]) -> list[Sample]:
@@ -206,6 +209,7 @@ def edition(
     assert isinstance(job, Painting)
     picture = photo if isinstance(photo, Photo) else Photo.from_image(photo)
     common["shown"].check(picture.size)
+    regions = [on_photo(region, picture.size) for region in regions]
     place = edited_place(mask, regions, picture.size)
     warnings, said = list(common.pop("warnings")), None
     if place.all():
@@ -234,6 +238,23 @@ def edition(
         warnings=tuple(warnings),
         **common,
     )
+
+
+def on_photo(region: Region, size: tuple[int, int]) -> Region:
+    """A region with a mask of the photo's `size` (width, height).
+
+    Raises:
+        UsageError: its mask has another aspect.
+    """
+    mask, (width, height) = region.tensor().numpy(), size
+    if mask.shape == (height, width):
+        return region
+    if abs(mask.shape[1] * height - mask.shape[0] * width) > (width + height) / 2:  # more than rounding of its sides
+        raise UsageError(
+            f"The mask of region {region.words!r} is {mask.shape[1]}x{mask.shape[0]} and the photo {width}x{height}; "
+            "give them one aspect."
+        )
+    return replace(region, mask=fitted(mask, (height, width)))
 
 
 def sha256(array: Any) -> str:

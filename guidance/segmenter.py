@@ -22,6 +22,10 @@ from .base import Guidance, Hooks, Run
 from .parameters import number, share
 from .regions import Place
 
+VISIBLE = 1e-3
+"""The least signal of latents that can be led: with less, the noise estimate says nothing of the picture. Only models
+of zero terminal SNR begin so."""
+
 
 @dataclass(frozen=True)
 class SegmenterGuidance(Guidance, name="segmenter"):
@@ -67,7 +71,7 @@ class Classifying(Hooks[SegmenterGuidance]):
 
     def request(self, step: Step) -> Request:
         active = self.active(step)
-        if not any(active):
+        if not any(active) or self.run.schedule.assumed(step)[0] < VISIBLE:
             return Request()
 
         def loss(maps: Maps, latents: Tensor, output: Tensor | None) -> Float[Tensor, " b"]:

@@ -46,7 +46,7 @@ def _pillow_samples(
     if sixteen and file is not None:
         see_through = image.mode in ("LA", "RGBA") or "transparency" in image.info
         return *_sixteen_bit_samples(file, frame, see_through), None
-    if image.mode.startswith("I;16"):
+    if image.mode.startswith("I;16") or (image.format == "PPM" and image.mode == "I"):
         return np.asarray(image).astype(np.uint16), "I;16", None
     if image.mode in _VIA:
         image = image.convert(_VIA[image.mode])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Bool, UInt8
 
+from ..errors import UsageError
 from . import MAX_PIXELS, colour
 from .decode import from_array, from_pillow
 from .encode import encode
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _VISIBLE = 8  # of 255: a colour that moves further is worth a warning
 _NARROWER = " with the photo's profile cannot hold all of the edit's colours: the nearest were taken"
 _LONGEST_EXIF = 65_533
+_LONGEST_XMP, _LONGEST_COMMENT = 65_504, 65_533
 _TOO_LONG = (
     "the settings and the photo's EXIF do not fit into a JPEG (64 kB): the file has neither; write PNG to keep them"
 )
@@ -73,7 +75,13 @@ class Photo(Raster):
             return _photo(from_pillow(image, "the image"))
         if isinstance(image, np.ndarray):
             return _photo(from_array(image))
-        array = image.detach().cpu().numpy()
+        if not hasattr(image, "detach"):
+            kind = type(image).__name__
+            raise UsageError(f"a photo is a Pillow image, an array or a tensor, not a {kind}; open files by Photo.open")
+        if image.ndim not in (3, 4) or (image.ndim == 4 and len(image) > 1):
+            raise UsageError(f"an image tensor must be (c, h, w) or (1, c, h, w), not {tuple(image.shape)}")
+        plane = image.detach().cpu()
+        array = (plane.float() if plane.is_floating_point() else plane).numpy()
         return _photo(from_array(np.moveaxis(array[0] if array.ndim == 4 else array, 0, -1)))
 
     @property
@@ -138,6 +146,8 @@ class Photo(Raster):
         if format == "JPEG" and len(exif_with(kept.metadata.exif, settings)) > _LONGEST_EXIF:
             bare = replace(kept.metadata, exif=b"")
             kept, settings = replace(kept, metadata=bare, warnings=(*kept.warnings, _TOO_LONG)), None
+        if format == "JPEG":
+            kept = _with_short_texts(kept)
         write_file(path, encode(kept, format, settings, quality))
         lossless = format != "JPEG" and quality is None
         changed, warnings = 0 if lossless else self._changed_outside(path), kept.warnings
@@ -158,6 +168,18 @@ class Photo(Raster):
         if self.mode != "P" and colour.profile_of(self.icc, "L") is not None:
             warning += " in sRGB, without the photo's greyscale profile"
         return replace(self.expanded(), warnings=(*self.warnings, warning))
+
+
+def _with_short_texts(photo: Photo) -> Photo:
+    """The photo without XMP or comment that does not fit into a JPEG's segment, and a warning for each."""
+    metadata, lost = photo.metadata, []
+    if len(metadata.xmp) > _LONGEST_XMP:
+        metadata, lost = replace(metadata, xmp=b""), ["XMP"]
+    if len(metadata.comment) > _LONGEST_COMMENT:
+        metadata, lost = replace(metadata, comment=b""), [*lost, "comment"]
+    why = "does not fit into a JPEG (64 kB): the file lacks it; write PNG to keep it"
+    said = (f"the photo's {name} {why}" for name in lost)
+    return replace(photo, metadata=metadata, warnings=(*photo.warnings, *said))
 
 
 def _photo(raster: Raster) -> Photo:

@@ -73,6 +73,16 @@ def test_stochastic_steps_land_on_their_level_in_distribution(name, spacing, cou
         assert math.isclose(float(rest.std()), level, rel_tol=0.02, abs_tol=1e-3)
 
 
+def test_a_schedule_that_begins_without_signal_has_a_little():
+    """Lin et al., arXiv 2305.08891: the last step's signal is 0, by which neither inversion nor guidance can divide."""
+    config = {**tiny.SCHEDULER, "rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    schedule = Schedule("ddim", {**config, "prediction_type": "v_prediction"}, 5)
+    assert float(schedule.scheduler.alphas_cumprod[-1]) == 0
+    for signal, noise in (schedule.level(0), schedule.assumed(schedule.steps[0])):
+        assert 0 < signal < 1e-3
+        assert noise == pytest.approx(1)
+
+
 @pytest.mark.parametrize("name", SCHEDULERS)
 def test_levels_are_variance_preserving_and_rise_to_clean(name):
     schedule = Schedule(name, tiny.SCHEDULER, 9)

@@ -7,7 +7,7 @@ import pytest
 import torch
 from inlay import Editor, Photo
 from inlay.diffusion.denoiser import NumericError
-from inlay.editing.job import GenerateJob, Record, checked
+from inlay.editing.job import EditJob, GenerateJob, Record, checked
 from inlay.editing.sampling import with_fallbacks
 from inlay.errors import OutOfMemoryError, UsageError
 from inlay.guidance import MaskedAttention
@@ -117,6 +117,37 @@ def test_fill_and_grain_change_the_place_alone(editor, photo, mask, options):
 def test_regions_stand_in_for_a_mask(editor, photo, mask):
     result = editor.edit(photo, None, PROMPT, regions=[Region(mask, "apple")], steps=2, feather=0)
     assert not (result.images[0].pixels != photo).any(-1)[~mask].any()
+
+
+def test_a_regions_mask_may_have_another_size_of_the_photos_aspect(editor):
+    photo = np.random.default_rng(2).integers(0, 256, (90, 130, 3), dtype=np.uint8)
+    mask = np.zeros((90, 130), bool)
+    mask[50:70, 80:120] = True
+    asked = {"steps": 2, "guidance": MaskedAttention()}
+    whole = editor.edit(photo, mask, PROMPT, regions=[Region(mask, "apple")], **asked)
+    halved = editor.edit(photo, mask, PROMPT, regions=[Region(mask[::2, ::2], "apple")], **asked)
+    plain = editor.edit(photo, mask, PROMPT, steps=2)
+    away = [np.abs(one.images[0].pixels.astype(int) - whole.images[0].pixels).sum() for one in (halved, plain)]
+    assert away[0] < away[1] / 2, "it guides as the full one does, but for its rim"
+    several = [Region(mask[::2, ::2], "apple"), Region(mask, "red")]
+    assert editor.edit(photo, None, PROMPT, regions=several, steps=1).settings
+    with pytest.raises(UsageError, match="is 65x90 and the photo 130x90; give them one aspect"):
+        editor.edit(photo, mask, PROMPT, regions=[Region(mask[:, ::2], "apple")], steps=1)
+
+
+@pytest.mark.parametrize("setting", [{"mask_invert": True}, {"mask_grow": 3}, {"box": "1,1,5,5"}, {"layout": "a.json"}])
+def test_what_an_editor_does_not_act_on_is_refused(editor, photo, mask, setting):
+    for call in (editor.edit, editor.remove):
+        with pytest.raises(UsageError, match=f"does not act on '{next(iter(setting))}'"):
+            call(photo, mask, PROMPT, steps=1, **setting)
+    with pytest.raises(UsageError, match="does not act on 'mask_grow'"):
+        editor.extend(photo, left=8, mask_grow=3)
+
+
+def test_several_words_need_places(editor, photo, mask):
+    job = EditJob(prompt="a red apple and a cat", words=("apple", "cat"), steps=1)
+    with pytest.raises(UsageError, match="apple, cat need a place each"):
+        editor.run(job, photo, mask)
 
 
 def test_prompts_beyond_the_limit_warn_with_the_lost_words(editor, photo, mask):

@@ -82,6 +82,18 @@ def test_what_is_no_extent_is_refused(editor, photo, wrong):
         editor.extend(photo, left=wrong)
 
 
+@pytest.mark.parametrize("mode", ["LA", "RGBA", "P"])
+def test_what_is_added_beside_transparency_is_seen(editor, photo, mode):
+    cut = Image.fromarray(photo)
+    alpha = np.zeros((50, 70), np.uint8)
+    alpha[10:40, 10:60] = 200
+    cut.putalpha(Image.fromarray(alpha))
+    cut = cut.quantize(32) if mode == "P" else cut.convert(mode)
+    made = editor.extend(cut, right=30, steps=1).images[0]
+    assert (made.alpha[:, 70:] == 255).all()
+    assert np.array_equal(made.alpha[:, :70], Photo.from_image(cut).alpha)
+
+
 def test_an_extension_keeps_mode_and_metadata(editor, tmp_path, photo):
     deep = Photo.from_image(photo.astype(np.uint16) * 257)
     made = editor.extend(deep, steps=1, top=8).images[0]

@@ -124,6 +124,16 @@ def test_a_model_so_advised_sees_the_photo_without_noise_around_the_place(models
         assert not torch.equal(given[0][:, cells], given[1][:, cells])
 
 
+@pytest.mark.parametrize("sees", [False, True])
+def test_thin_places_begin_grown_whatever_the_model_sees(models: Any, sees: bool) -> None:
+    model = replace(models("sd1"), belongings=Belongings({"sees_surroundings": True} if sees else {}))
+    photo, mask = photo_of(3), np.zeros((70, 100), bool)
+    mask[30:33, 20:70] = True
+    asked: dict[str, Any] = {"prompt": PROMPT, "steps": 8}
+    grown, plain = (Editor(model).edit(photo, mask, shrink=shrink, **asked) for shrink in (True, False))
+    assert (grown.images[0].pixels != plain.images[0].pixels).any()
+
+
 def test_an_inverted_photo_is_denoised_as_it_was_inverted(models: Any) -> None:
     """That is with its noise all over."""
     model = replace(models("sd1"), belongings=Belongings({"sees_surroundings": True}))

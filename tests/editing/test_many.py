@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
-from inlay.editing.job import EditJob, GenerateJob
+from inlay.editing.job import EditJob, GenerateJob, Method
 from inlay.editing.sampling import Sample, paint
 from inlay.editing.task import Work
 from inlay.guidance.base import Guidance
 from inlay.guidance.masked_attention import MaskedAttention
+from inlay.guidance.regions import Region
 
 
 @pytest.fixture(scope="module")
@@ -49,6 +50,18 @@ def test_jobs_that_agree_share_the_loop(editor, works, monkeypatch):
     )
     editor.run_many(works)
     assert sorted(batches) == [1, 4]
+
+
+@pytest.mark.parametrize("name", ["multidiffusion", "removal"])
+def test_what_has_no_places_is_sampled_as_by_itself(editor, name):
+    """These guide by other noise and other scales, where there is a place."""
+    common = {"steps": 6, "method": (Method(name=name),)}
+    jobs = [GenerateJob(prompt=prompt, seed=k, **common) for k, prompt in enumerate(("a cat", "a dog"))]
+    regions = [Region(np.eye(16, dtype=bool), "cat" if name == "multidiffusion" else ())]
+    together = editor.run_many([Work(jobs[0], regions=regions), Work(jobs[1])])
+    alone = editor.run(jobs[0], regions=regions), editor.run(jobs[1])
+    for one, other in zip(together, alone, strict=True):
+        assert np.abs(one.images[0].pixels.astype(int) - other.images[0].pixels).max() <= 1
 
 
 def test_generations_and_edits_go_together(editor, works):

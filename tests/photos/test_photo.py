@@ -385,6 +385,11 @@ def test_arrays_of_every_kind() -> None:
     for array in (grey, grey[..., None], expected, expected / 255, grey.astype(np.uint16) * 257, Image.fromarray(grey)):
         np.testing.assert_array_equal(Photo.from_image(array).pixels, expected)
     assert Photo.from_image(grey > 100).mode == "1"
+    half = torch.rand(1, 3, 4, 5).bfloat16()
+    np.testing.assert_array_equal(Photo.from_image(half).pixels, Photo.from_image(half[0].float()).pixels)
+    for bad in ("a.png", [[0.5]], torch.zeros(4, 6), torch.zeros(2, 3, 4, 6)):
+        with pytest.raises(UsageError, match="image"):
+            Photo.from_image(bad)  # type: ignore[arg-type]
     for bad in (np.zeros((4, 4, 2)), np.zeros((0, 4, 3)), np.full((4, 4), np.nan), np.full((4, 4), 1.5), np.zeros(4)):
         with pytest.raises(UsageError, match="image"):
             Photo.from_image(bad)

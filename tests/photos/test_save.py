@@ -12,6 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from inlay.errors import PhotoError, UsageError
+from inlay.photos.metadata import Metadata
 from inlay.photos.photo import Photo
 from inlay.photos.read import read_settings
 from inlay.photos.save import check_output
@@ -299,6 +300,7 @@ def test_permissions_follow_the_umask(tmp_path: Path) -> None:
 FULL_DISK = """
 import resource, sys
 import numpy as np
+from inlay.photos.metadata import Metadata
 from inlay.photos.photo import Photo
 from inlay.errors import PhotoError
 photo = Photo.from_image(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))
@@ -326,6 +328,17 @@ def test_settings_too_long_for_a_jpeg_are_missed_aloud(tmp_path: Path) -> None:
     assert read_settings(tmp_path / "a.jpg") is None
     assert not Photo.from_image(scene()).save(tmp_path / "a.png", settings={"long": "x" * 70_000}).warnings
     assert read_settings(tmp_path / "a.png") == {"long": "x" * 70_000}
+
+
+@pytest.mark.parametrize("kind", ["xmp", "comment"])
+def test_texts_too_long_for_a_jpeg_are_missed_aloud(tmp_path: Path, kind: str) -> None:
+    long = Metadata(**{kind: b"<x>" + b" " * 70_000 + b"</x>"})
+    photo = replace(Photo.from_image(scene()), metadata=long)
+    (warning,) = photo.save(tmp_path / "a.jpg").warnings
+    assert "does not fit into a JPEG" in warning
+    with Image.open(tmp_path / "a.jpg") as made:
+        assert not made.info.keys() & {"xmp", "comment"}
+    assert not photo.save(tmp_path / "a.png").warnings
 
 
 json_values = st.recursive(

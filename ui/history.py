@@ -13,6 +13,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -131,17 +132,23 @@ class History:
         write_file(folder / "result.json", json.dumps({"records": records, "notes": notes}, indent=1).encode())
 
     def result(self, name: str) -> Result:
-        """A finished result. Raises UsageError for a name that is none."""
+        """A finished result. Raises UsageError for a name that is none, and for a file that somebody has spoilt."""
         folder = self.results / name
         if Path(name).name != name or not (folder / "result.json").is_file():
             raise UsageError("That result is no longer in the history folder.")
-        kept = json.loads((folder / "result.json").read_text("utf-8"))
-        return Result(folder, tuple(kept["records"]), tuple(kept["notes"]))
+        try:
+            kept = json.loads((folder / "result.json").read_text("utf-8"))
+            return Result(folder, tuple(kept["records"]), tuple(kept["notes"]))
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UsageError(f"The file {folder / 'result.json'} cannot be read.") from error
 
     def all_results(self) -> list[Result]:
-        """Newest first; those of another version, whose settings cannot be read, are left where they are."""
-        finished = sorted(self.results.glob("*/result.json"), key=lambda file: file.parent.name, reverse=True)
-        return [result for file in finished if (result := self.result(file.parent.name)).readable]
+        """Newest first; those that cannot be read, of another version or spoilt, are left where they are."""
+        found = []
+        for file in sorted(self.results.glob("*/result.json"), key=lambda file: file.parent.name, reverse=True):
+            with suppress(UsageError):
+                found.append(self.result(file.parent.name))
+        return [result for result in found if result.readable]
 
 
 @dataclass(frozen=True)
@@ -160,7 +167,7 @@ class Result:
     def readable(self) -> bool:
         try:
             return bool([self.record(number) for number in range(len(self.records))])
-        except UsageError:
+        except (UsageError, KeyError, TypeError):
             return False
 
     def picture(self, number: int) -> Path:

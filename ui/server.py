@@ -206,16 +206,17 @@ class Server:
     async def upload(self, request: Request) -> Response:
         """A photo's bytes become a photo of the history; `?shown` for a picture that is none to be edited."""
         name = Path(request.query_params.get("name", "")).name or "photo"
-        file = self.history.incoming()
         try:
-            with file.open("xb") as stream:
-                async for part in body(request, LARGEST_UPLOAD):
-                    await run_in_threadpool(stream.write, part)
-            identity = await run_in_threadpool(self.take, file, name, "shown" not in request.query_params)
+            file = self.history.incoming()
+            try:
+                with file.open("xb") as stream:
+                    async for part in body(request, LARGEST_UPLOAD):
+                        await run_in_threadpool(stream.write, part)
+                identity = await run_in_threadpool(self.take, file, name, "shown" not in request.query_params)
+            finally:
+                file.unlink(missing_ok=True)
         except OSError as error:
             raise PhotoError(f"{name} cannot be kept in {self.history.folder}: {error.strerror}.") from error
-        finally:
-            file.unlink(missing_ok=True)
         return JSONResponse(await run_in_threadpool(self.told, identity))
 
     def take(self, file: Path, name: str, opened: bool = True) -> str:
@@ -350,13 +351,16 @@ class Server:
         }
 
     def places(self, job: Job) -> list[dict[str, Any]]:
-        """The masks of a job and their words."""
+        """The masks of a job and their words; none where its layout has gone from the history."""
         if isinstance(job, EditJob | RemoveJob):
             words = (isinstance(job, EditJob) and job.words) or ("",) * len(job.mask)
             return [{"mask": Path(mask).stem, "words": said} for mask, said in zip(job.mask, words, strict=True)]
         if not isinstance(job, GenerateJob) or job.layout is None:
             return []
-        regions = json.loads((self.history.masks / Path(job.layout).name).read_text("utf-8"))["regions"]
+        try:
+            regions = json.loads((self.history.masks / Path(job.layout).name).read_text("utf-8"))["regions"]
+        except (OSError, ValueError):
+            return []
         return [{"mask": Path(one["mask"]).stem, "words": one["words"]} for one in regions]
 
     def asked_result(self, request: Request) -> tuple[Result, int]:

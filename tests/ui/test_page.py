@@ -450,6 +450,37 @@ def test_more_like_this_goes_on_with_the_next_seeds_and_a_result_becomes_a_photo
     assert "disc" in page.tab.locator("#photo-name").inner_text()
 
 
+def test_of_two_candidates_the_one_chosen_last_is_looked_at(edited: Any) -> None:
+    """Also where the first one's picture comes after the second's."""
+    page, _ = edited
+    held: list[Any] = []
+    page.tab.route("**/results/*/2", lambda route: held.append(route))
+    page.items("Candidates").nth(2).click()
+    page.items("Candidates").nth(1).click()
+    page.tab.wait_for_function("document.getElementById('notes').textContent.startsWith('Seed 6')")
+    assert len(held) == 1
+    with page.tab.expect_response("**/results/*/2"):
+        held[0].continue_()
+    page.tab.wait_for_timeout(300)  # long enough to be decoded
+    assert page.evaluate("desk.result.number") == 1
+    chosen = page.items("Candidates").evaluate_all("all => all.map((one) => one.ariaSelected)")
+    assert chosen == ["false", "true", "false"]
+
+
+def test_a_page_opens_over_a_history_that_cannot_be_listed(look: Any, disc: Served) -> None:
+    """And hears of its runs."""
+
+    page = look(disc)
+    page.tab.route("**/history", lambda route: route.fulfill(status=500, body="{}"), times=1)
+    page.tab.reload()
+    page.tab.wait_for_selector("#said .wrong")
+    page.click(80, 60)
+    page.settle()
+    page.fill(prompt="a red apple", steps="1")
+    page.button("Edit").click()
+    page.result()
+
+
 def test_attention_is_shown_on_demand(edited: Any) -> None:
     page, _ = edited
     page.button("Attention").click()

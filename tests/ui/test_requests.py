@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from inlay import Photo
+from inlay.editing.job import GenerateJob
 from inlay.ui import server
 from inlay.ui.guard import Guard
 from inlay.ui.history import History
@@ -290,6 +291,26 @@ def test_the_command_says_first_where_the_page_is(tmp_path: Path) -> None:
 
 def test_the_page_offers_every_format_that_results_have() -> None:
     assert all(f'"{ending}"' in (PAGE / "form.js").read_text() for ending in ENDINGS)
+
+
+def test_what_somebody_spoilt_in_the_history_hides_nothing_else(serve: Serve, tmp_path: Path) -> None:
+    history = History(tmp_path)
+    for spoilt in ("", "[]", "{}", '{"records": [{"path": "a.png"}], "notes": []}', '{"records": 3, "notes": []}'):
+        (history.new_result("spoilt") / "result.json").write_text(spoilt)
+    job = GenerateJob(prompt="a cat", layout=str(history.masks / "0123456789abcdef.json"))
+    made_by = dict.fromkeys(("inlay", "torch", "diffusers", "weights", "device", "dtype"), "")
+    facts = made_by | {"image_seed": 1, "size": (8, 8)}
+    whole = history.new_result("whole")
+    settings = {"job": job.model_dump(mode="json"), "facts": facts}
+    history.close_result(whole, [{"path": "a.png", "settings": settings}], [])
+    (entry,) = json.loads(serve(folder=tmp_path).ask("GET", "/history").body)
+    assert (entry["result"], entry["places"]) == (whole.name, []), "its layout is not there, either"
+
+
+def test_a_photo_that_cannot_be_kept_is_refused_in_words(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("a file")
+    served = serve(folder=tmp_path / "taken")
+    assert "cannot be kept" in refused(served.ask("POST", "/photos?name=a.png", png()))
 
 
 def test_of_two_results_the_later_one_sorts_later_whatever_its_words(tmp_path: Path) -> None:

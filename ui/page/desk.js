@@ -166,10 +166,11 @@ export function upload(file, limit, shown = false) {
   });
 }
 
-/** Show a photo that the server has; one that is open already stays as it is. */
-export async function openPhoto(told) {
+/** Show a photo that the server has, unless it is not `current` any more; one that is open already stays as it is. */
+export async function openPhoto(told, current = () => true) {
   if (desk.photo?.photo !== told.photo) {
     const levels = await pyramid(await bitmap(`photos/${told.photo}`));
+    if (!current()) return told;
     desk.photo = { ...told, levels };
     desk.boards.photo = new Places(told.width, told.height, changed);
     $("photo-name").textContent = `${told.name.replace(/-[0-9a-f]{16}(?=\.|$)/, "")} · ${told.width} × ${told.height}`;
@@ -257,8 +258,10 @@ export function go() {
 }
 
 /** Bring back what a result was made from: photo, masks, words and settings. */
-export async function restore(entry) {
-  if (entry.photo) await openPhoto(await get(`photos/${entry.photo}/about`));
+export async function restore(entry, current) {
+  const masks = await Promise.all(entry.places.map(({ mask }) => cutOut(`masks/${mask}`)));
+  if (entry.photo) await openPhoto(await get(`photos/${entry.photo}/about`), current);
+  if (!current()) return;
   desk.forms[entry.action].fill(entry.fields);
   setMode(entry.action);
   if (entry.action in desk.sliders) {
@@ -268,7 +271,6 @@ export async function restore(entry) {
   if (entry.action === "generate") blank();
   const places = board();
   if (!places) return;
-  const masks = await Promise.all(entry.places.map(({ mask }) => cutOut(`masks/${mask}`)));
   const state = { places: [], active: null };
   masks.forEach((base, k) => {
     const acts = [{ kind: "image", ...base }];
@@ -294,9 +296,10 @@ export function tellSlider(name) {
   $(name).ariaValueText = value === null ? "automatic" : `${value} pixels`;
 }
 
-/** Look at a picture of a result; what was there before lies under it. */
-export async function lookAt(entry, number) {
+/** Look at a picture of a result, if it is still `current` when it has come; what was there before lies under it. */
+export async function lookAt(entry, number, current) {
   const levels = await pyramid(await bitmap(`results/${entry.result}/${number}`));
+  if (!current()) return;
   desk.result = { entry, number, levels, before: beneath(entry) };
   desk.preview = null;
   $("empty").hidden = true;

@@ -173,7 +173,7 @@ async function begin() {
     desk.drawn = null;
   };
   desk.view.redraw();
-  await readHistory();
+  await attempt(readHistory);
   listen();
   const choices = await get("choices");
   for (const form of Object.values(desk.forms)) {

@@ -43,14 +43,16 @@ function drawHistory() {
 /** Bring a result back with its photo, masks, words and settings, and look at it. */
 export const open = (entry) => attempt(async () => {
   const mine = ++shown;
-  await restore(entry);
-  if (mine === shown) await look(entry, 0);
+  const current = () => mine === shown;
+  await restore(entry, current);
+  if (current()) await look(entry, 0);
 });
 
 export const look = (entry, number) => attempt(async () => {
   const mine = ++shown;
-  await lookAt(entry, number);
-  if (mine === shown) drawResult();
+  const current = () => mine === shown;
+  await lookAt(entry, number, current);
+  if (current()) drawResult();
 });
 
 /** A run that this page asked for is done: its result, unless another photo is on the desk by now. */

@@ -439,12 +439,15 @@ def verify_model(
     debug: Debug = False,
 ) -> None:
     """Read weights whole and compare them with their published hashes."""
-    from .weights.at_hand import verify
+    from .weights.at_hand import verify, weights_at_hand
 
-    states = verify(name)
-    for file, state in states.items():
-        typer.echo(f"{file}: {state}")
-    if bad := sorted({file.partition("/")[0] for file, state in states.items() if state != "ready"}):
+    bad = []
+    for one in [name] if name else [one.name for one in weights_at_hand() if one.state == "ready"]:
+        states = verify(one)
+        for file, state in states.items():
+            typer.echo(f"{file}: {state}")
+        bad += [] if set(states.values()) <= {"ready"} else [one]
+    if bad:
         raise ModelError(f"Not whole: {', '.join(bad)}; for each run: inlay models download NAME.")
 
 

@@ -8,9 +8,9 @@ pictures' folder, `without/ID.png` or `.webp` shows what is behind the instance 
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, TypedDict
 
 import numpy as np
@@ -18,6 +18,7 @@ from jaxtyping import Bool
 from pycocotools import mask as coco_mask
 
 from ..errors import UsageError
+from ..photos.mask_files import decode_rle
 from ..weights.catalogue import BENCHMARK
 
 Json = dict[str, Any]
@@ -62,6 +63,8 @@ class Picture:
 
     id: int
     file: Path
+    name: str
+    """What images that are made of it are called; see `names_of`."""
     captions: tuple[str, ...]
     instances: tuple[Segment, ...]
     stuff: tuple[Segment, ...]
@@ -98,13 +101,14 @@ def open_dataset(path: str | Path) -> Dataset:
     folder = _image_folder(instances_file)
     without = folder.with_name("without")
     behind = {file.stem: file for kind in ("webp", "png") for file in without.glob(f"*.{kind}")}
-    pictures, skipped = [], Counter[str]()
+    pictures, skipped, named = [], Counter[str](), names_of([image["file_name"] for image in things["images"]])
     for image in sorted(things["images"], key=lambda image: image["id"]):
         try:
             pictures.append(
                 Picture(
                     image["id"],
                     folder / image["file_name"],
+                    named[image["file_name"]],
                     tuple(found["caption"] for found in captions_by_picture[image["id"]]),
                     tuple(_segment(found, image, names, behind) for found in things_by_picture[image["id"]]),
                     tuple(_segment(found, image, names, behind) for found in stuff_by_picture[image["id"]]),
@@ -119,6 +123,13 @@ def open_dataset(path: str | Path) -> Dataset:
     spellings = {category["name"]: (category["name"], *category.get("synonyms", ())) for category in listed}
     name = "toybox" if path == "toybox" else instances_file.parent.name
     return Dataset(name, tuple(pictures), categories, spellings, dict(skipped))
+
+
+def names_of(files: Sequence[str]) -> dict[str, str]:
+    """What pictures are called: as their files, without the ending; with the folders, too, where files share a name."""
+    bare = {file: PurePosixPath(file).stem for file in files}
+    unique = len(set(bare.values())) == len(bare)
+    return bare if unique else {file: str(PurePosixPath(file).with_suffix("")) for file in files}
 
 
 class _NoMaskError(Exception):
@@ -143,16 +154,28 @@ def _segment(annotation: Json, image: Json, names: Mapping[int, str], behind: Ma
 
 
 def _rle(outline: Any, height: int, width: int) -> Rle:
+    """Of polygons or run lengths. Both are looked at first: pycocotools crashes at some, and invents what runs lack."""
     try:
         if isinstance(outline, list):
-            return coco_mask.merge(coco_mask.frPyObjects(outline, height, width))
-        rle: Rle = coco_mask.frPyObjects(outline, height, width) if isinstance(outline["counts"], list) else outline
-        decoded = coco_mask.decode(rle)  # pycocotools looks at the runs no earlier than here
-    except Exception as error:  # pycocotools raises bare Exceptions
+            within = [_clipped(polygon, height, width) for polygon in outline]
+            return coco_mask.merge(coco_mask.frPyObjects(within, height, width))
+        if list(outline["size"]) != [height, width]:
+            raise _NoMaskError("a mask of another size than its picture")
+        return coco_mask.encode(np.asfortranarray(decode_rle(outline), np.uint8))
+    except (UsageError, TypeError, ValueError, KeyError) as error:
         raise _NoMaskError("a mask that cannot be decoded") from error
-    if decoded.shape != (height, width):
-        raise _NoMaskError("a mask of another size than its picture")
-    return rle
+
+
+def _clipped(polygon: Sequence[float], height: int, width: int) -> list[float]:
+    """A polygon that reaches beyond its picture by the picture's sides at most.
+
+    Raises:
+        ValueError: it has fewer than three points, or numbers that are none.
+    """
+    points = np.asarray(polygon, float).reshape(-1, 2)
+    if len(points) < 3 or not np.isfinite(points).all():
+        raise ValueError
+    return np.clip(points, (-width, -height), (2 * width, 2 * height)).ravel().tolist()
 
 
 def _find_instances(path: Path) -> Path:

@@ -21,6 +21,7 @@ from ..errors import PhotoError
 from ..guidance.methods import chained
 from ..guidance.regions import Region, on_grid
 from ..guidance.written import parse
+from ..jobs.ledger import sha256_of
 from ..photos.photo import Photo
 from ..photos.read import read_settings
 from .job import Evaluation, GenerateEvaluation
@@ -106,7 +107,7 @@ class Maker:
         masks = [hashlib.sha256(mask.tobytes()).hexdigest() for mask in scene.masks]
         words = [placement.words for placement in scene.placements]
         generate = isinstance(self.job, GenerateEvaluation)
-        photo = None if generate else hashlib.sha256(scene.picture.file.read_bytes()).hexdigest()
+        photo = None if generate else sha256_of(scene.picture.file)
         settings = self.job.model_dump(include={*SAMPLED, "action", "size", "strength", "fill"})
         model, method = self.editor.model, repr(self.understood(self.method))
         made_by = [
@@ -115,6 +116,7 @@ class Maker:
             model.marks,
             repr(model.adapters),
             model.defaults,
+            str(model.dtype),
             method,
             settings,
             seed,

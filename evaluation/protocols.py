@@ -48,7 +48,7 @@ class Scene:
 
     @property
     def name(self) -> str:
-        return self.picture.file.stem
+        return self.picture.name
 
     @property
     def categories(self) -> set[str]:

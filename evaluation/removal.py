@@ -27,6 +27,7 @@ from ..jobs.select import default_growth
 from ..photos.photo import Photo
 from ..photos.save import write_file
 from ..segmentation.masks import grow
+from .background import ROUNDED, psnr
 from .estimates import Estimate, estimate
 from .job import FILLINGS, RemoveEvaluation
 from .making import SAMPLED, Maker, image_name
@@ -40,8 +41,6 @@ from .trial import prepare
 PHOTO, TRUTH = "photo", "truth"
 LEFT = 0.05
 """Share of the mask that the judge may take for a thing in an empty place: it is not sure of every pixel."""
-ROUNDING = 1 / 12
-"""The mean square of what rounding to whole grey levels takes away: an exact copy has 58.9 dB."""
 
 
 @dataclass(frozen=True)
@@ -159,7 +158,6 @@ def removal_score(
     truth, (mask,) = behind(scene), scene.masks
     if image.shape != truth.shape:
         raise UsageError(f"{file} has the shape {image.shape} and its scene {truth.shape}; bring it to that size.")
-    error = np.mean((image[mask].astype(float) - truth[mask]) ** 2)
     window = min(7, *((side - 1) // 2 * 2 + 1 for side in mask.shape))
     similarity = structural_similarity(truth, image, channel_axis=-1, win_size=window, full=True)[1]
     seen, known = judge.label(image, file), judge.label(truth, image_name(TRUTH, seed, scene))
@@ -167,7 +165,7 @@ def removal_score(
     return RemovalScore(
         scene.name,
         seed,
-        psnr=float(10 * np.log10(255**2 / max(error, ROUNDING))),
+        psnr=min(ROUNDED, psnr(truth[mask], image[mask])),
         ssim=float(similarity.mean(axis=-1)[mask].mean()),
         things=float(things[mask].mean()),
     )

@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from statistics import fmean
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float
 
+from .background import ROUNDED
 from .estimates import Estimate, estimate
 from .features import frechet_distance
 from .overlap import pooled_iou
@@ -55,13 +57,9 @@ class Table:
     failures: Mapping[str, Mapping[str, str]]
 
 
-def tabulate(
-    facts: Mapping[str, Any],
-    systems: Mapping[str, System[Score]],
-    reference: Float[np.ndarray, "n d"] | None,
-    real: str,
-) -> Table:
-    """The table of systems; `reference` are features of the dataset's own images, which are the system named `real`."""
+def tabulate(facts: Mapping[str, Any], systems: Mapping[str, System[Score]], real: str) -> Table:
+    """The table of systems; the dataset's own images are the system named `real`."""
+    reference = _features(systems[real]) if systems[real].made else None
     failures = {name: system.failed for name, system in systems.items() if system.failed}
     systems = {name: system for name, system in systems.items() if system.made}
     rows = [_row(name, system, None if name == real else reference) for name, system in systems.items()]
@@ -87,7 +85,7 @@ def _row(name: str, system: System[Score], reference: Float[np.ndarray, "n d"] |
         _mean([score.apart for score in scores]),
         _frechet(reference, _features(system)),
         _mean([score.clip_score for score in scores]),
-        _mean([background.psnr for background in backgrounds]),
+        _psnr([background.psnr for background in backgrounds]),
         _mean([background.ssim for background in backgrounds]),
         _mean([score.lpips for score in scores]),
         _mean([background.changed for background in backgrounds]),
@@ -102,6 +100,12 @@ def _frechet(real: Float[np.ndarray, "n d"] | None, made: Float[np.ndarray, "m d
 
 def _features(system: System[Score]) -> Float[np.ndarray, "n d"]:
     return np.stack([image.score.features for image in system.made])
+
+
+def _psnr(values: Sequence[float]) -> float | None:
+    """The mean, to which a background kept exactly adds what rounding to whole grey levels would leave of it; infinite
+    where all are exact."""
+    return inf if values and min(values) == inf else _mean([min(value, ROUNDED) for value in values])
 
 
 def _mean(values: Sequence[float | None]) -> float | None:

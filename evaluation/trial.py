@@ -71,6 +71,7 @@ def prepare(
         "left out": left_out,
         "judge": judge.name,
         "model": f"{model.name} {model.fingerprint}" if model else None,
+        "dtype": str(model.dtype).removeprefix("torch.") if model else None,
         "adapters": model.marks if model else {},
         "lora": [f"{name}:{scale:g}" for name, scale in model.adapters.lora] if model else [],
         "seeds": list(job.seeds),

@@ -101,21 +101,28 @@ def download(name: str, *, offline: bool = False, on_progress: Progress | None =
         return adapter_file(name, offline).parent
     if "/" in name:
         half = str(pick_dtype("auto", pick_device())) == "torch.float16"
+        if not offline and hub.on_hub(name) and (here := hub.cached(name)):
+            drop_corrupt(here)
         return hub.fetch(name, offline=offline, half=half)
     return fetch(catalogue.known_model(name), offline=offline, on_progress=on_progress)
 
 
-def verify(name: str | None = None) -> dict[str, str]:
-    """Each weight file's state after reading it whole: "ready", "missing" or "corrupt".
+def drop_corrupt(folder: Path) -> None:
+    """Take files of the hub's cache away whose content is not what it should be, so that they are fetched again."""
+    for file in folder.rglob("*.safetensors"):
+        if _checked(file) != "ready":
+            file.resolve().unlink(missing_ok=True)
+            file.unlink()
+
+
+def verify(name: str) -> dict[str, str]:
+    """The state of each weight file of a model after reading it whole: "ready", "missing" or "corrupt".
 
     Hub files are compared with the SHA-256 that names them in the cache; embedded ones are read.
 
     Raises:
         ModelError: an unknown name.
     """
-    if name is None:
-        here = [one.name for one in weights_at_hand() if one.state == "ready"]
-        return {file: state for one in here for file, state in verify(one).items()}
     if folder := EMBEDDED.get(name) or ("/" in name and hub.cached(name)):
         files = sorted(folder.rglob("*.safetensors"))
         return {f"{name}/{file.relative_to(folder)}": _checked(file) for file in files}
@@ -130,11 +137,13 @@ def _checked(file: Path) -> str:
     from safetensors import SafetensorError, safe_open
 
     stored = file.resolve()
+    if not stored.is_file():
+        return "missing"
     if len(stored.name) == 64:
         with stored.open("rb") as stream:
             return "ready" if hashlib.file_digest(stream, "sha256").hexdigest() == stored.name else "corrupt"
     try:
-        with safe_open(stored, "np") as tensors:
+        with safe_open(stored, "pt") as tensors:
             for key in tensors.keys():  # noqa: SIM118 - not a mapping
                 tensors.get_tensor(key)
     except (OSError, SafetensorError):

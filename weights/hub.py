@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import InlayError, ModelError
-from .parts import INDEX, lacking, needed, only
+from .parts import INDEX, lacking, needed, only, refused
 
 
 def on_hub(name: str) -> bool:
@@ -34,7 +34,7 @@ def fetch(
     said = lacking(folder, allow_pickle) if folder else None
     if folder and not said:
         return folder
-    if folder == Path(name):
+    if folder == Path(name).expanduser():
         raise ModelError(f"{name} is not a whole model, it has {said}; fetch or convert it anew.")
     state = f"is not whole on this machine, it has {said}" if said else "is not on this machine"
     if offline:
@@ -43,6 +43,8 @@ def fetch(
         files = files_of(name)
         if index and INDEX not in files:
             raise ModelError(f"{name} is no diffusion model; it has no {INDEX}.")
+        if said := refused(files, allow_pickle):
+            raise ModelError(f"The model {name} has {said}; they can run code when they are opened.")
         if not {INDEX, "config.json"} & set(files):
             return fetch_file(name, None, offline).parent
         folder = Path(snapshot_download(name, allow_patterns=needed(files, half, allow_pickle)))
@@ -122,8 +124,9 @@ def fetching(said: str, advice: str = "") -> Iterator[None]:
 
 def cached(name: str) -> Path | None:
     """The folder of a hub id in the hub's cache, or a folder itself; None where nothing of it is here."""
-    if Path(name).is_dir():
-        return Path(name)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 

@@ -87,11 +87,14 @@ def needed(files: Iterable[str], half: bool, allow_pickle: bool = False) -> list
 def lacking(folder: Path, allow_pickle: bool = False) -> str | None:
     """What a folder lacks to be a whole model of diffusers or transformers, in words; None where it is whole."""
     if not (folder / INDEX).is_file():
-        names = [file.name for file in folder.glob("*")]
+        names = _names(folder)
         return "no config.json" if "config.json" not in names else _unweighted(names, allow_pickle, "")
-    index = read_json(folder / INDEX)
+    try:
+        index = read_json(folder / INDEX)
+    except ModelError:
+        return f"no {INDEX} that can be read"
     for part in (*WEIGHTED, *WORDED, "scheduler"):
-        names = [file.name for file in (folder / part).glob("*")]
+        names = _names(folder / part)
         if part not in index or index[part] == [None, None]:
             continue
         if part in WEIGHTED and (said := _unweighted(names, allow_pickle, f" of its {part}")):
@@ -103,11 +106,27 @@ def lacking(folder: Path, allow_pickle: bool = False) -> str | None:
     return None
 
 
+def refused(files: Iterable[str], allow_pickle: bool) -> str | None:
+    """Why no weights of a repository's `files` are loaded, where all that a part of the model has are pickles."""
+    files = list(files)
+    for part in WEIGHTED if INDEX in files else ():
+        names = [name for folder, _, name in (file.rpartition("/") for file in files) if folder == part]
+        if names and not choose(names, allow_pickle=allow_pickle) and choose(names, allow_pickle=True):
+            return _unweighted(names, allow_pickle, f" of its {part}")
+    return None
+
+
+def _names(folder: Path) -> list[str]:
+    """The files in a folder; a link of the hub's cache to what is gone is none."""
+    return [file.name for file in folder.glob("*") if file.is_file()]
+
+
 def _unweighted(names: list[str], allow_pickle: bool, whose: str) -> str | None:
     if choose(names, allow_pickle=allow_pickle):
         return None
-    pickled = choose(names, allow_pickle=True)
-    return f"only pickled weights{whose}, which are refused" if pickled else f"no weights{whose}"
+    if not choose(names, allow_pickle=True):
+        return f"no weights{whose}"
+    return f"only pickled weights{whose}, which {'need --allow-pickle' if whose else 'are refused'}"
 
 
 def read_json(path: Path) -> dict[str, Any]:

@@ -154,7 +154,7 @@ def test_broken_folders_are_refused(copy):
     unet.unlink()
     refused(copy, "has no weights")
     torch.save({"conv_in.bias": torch.zeros(3)}, unet.with_suffix(".bin"))
-    refused(copy, "only pickled weights of its unet, which are refused")
+    refused(copy, "only pickled weights of its unet, which need --allow-pickle")
     unet.with_suffix(".bin").unlink()
     unet.write_bytes(kept)
     config = json.loads((copy / "unet" / "config.json").read_text())

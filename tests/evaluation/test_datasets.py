@@ -8,7 +8,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from inlay.errors import UsageError
-from inlay.evaluation.datasets import open_dataset, union
+from inlay.evaluation.datasets import names_of, open_dataset, union
+from inlay.evaluation.protocols import select_scenes
 from inlay.tests.evaluation.coco import SIZE, box, runs, thing, write
 from pycocotools import mask as coco_mask
 
@@ -47,6 +48,10 @@ def test_mixture_and_union(tmp_path: Path) -> None:
         ({"size": list(SIZE)}, "a mask that cannot be decoded"),
         ({"size": [9, 9], "counts": [0, 81]}, "a mask of another size than its picture"),
         (runs(np.zeros(SIZE, bool)), "an instance with an empty mask"),
+        ({"size": list(SIZE), "counts": "X11W11"}, "a mask that cannot be decoded"),
+        ({"size": list(SIZE), "counts": [100, 200]}, "a mask that cannot be decoded"),
+        ({"size": [400_000, 600_000], "counts": "X11W11"}, "a mask of another size than its picture"),
+        ([[0, 0, 9, 0, float("nan"), 9]], "a mask that cannot be decoded"),
     ],
 )
 def test_a_picture_with_an_unusable_mask_is_left_out_and_counted(tmp_path: Path, outline: object, reason: str) -> None:
@@ -61,6 +66,23 @@ def test_unknown_category_is_counted(tmp_path: Path) -> None:
     assert open_dataset(write(tmp_path / "data", [([good], []), ([bad], [])])).skipped == {
         "an instance of an unknown category": 1
     }
+
+
+def test_a_polygon_far_beyond_its_picture_is_cut(tmp_path: Path) -> None:
+    folder = write(tmp_path / "data", [([thing("cat", [[30, -1e9, 1e9, -1e9, 1e9, 1e9, 30, 1e9]])], [])])
+    (instance,) = open_dataset(folder).pictures[0].instances
+    assert instance.share == 0.5
+
+
+def test_pictures_of_one_name_in_several_folders_stay_apart(tmp_path: Path) -> None:
+    assert names_of(["val/1.png", "val/2.png"]) == {"val/1.png": "1", "val/2.png": "2"}
+    assert names_of(["a/1.png", "b/1.png"]) == {"a/1.png": "a/1", "b/1.png": "b/1"}
+    folder = write(tmp_path / "data", [([thing("cat", box(0, 0, 9, 9))], ["a cat"])] * 2)
+    content = json.loads((folder / "instances.json").read_text())
+    for image, name in zip(content["images"], ("a/1.png", "b/1.png"), strict=True):
+        image["file_name"] = name
+    (folder / "instances.json").write_text(json.dumps(content))
+    assert [scene.name for scene in select_scenes(open_dataset(folder), "all")[0]] == ["a/1", "b/1"]
 
 
 def test_missing_captions_and_images_are_no_error_yet(tmp_path: Path) -> None:

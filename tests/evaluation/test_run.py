@@ -240,6 +240,44 @@ def test_edits_keep_their_background(editor: Editor, clip: str, dataset: Path, t
     assert "LPIPS" in " ".join(table.facts["notes"])
 
 
+def test_a_damaged_picture_costs_its_own_rows_alone(editor: Editor, clip: str, dataset: Path, tmp_path: Path) -> None:
+    broken = dataset / "images" / "2.png"
+    broken.write_bytes(broken.read_bytes()[:300])
+    segmenter = str(tiny_semantic(tmp_path / "segmenter", ["cat", "dog"]))
+    settings: dict[str, Any] = {"methods": ["plain"], "steps": 1, "features": clip, "judge": segmenter}
+    made = evaluate("generate", dataset, output=tmp_path / "out", editor=editor, **settings)
+    assert (row(made, "real").images, row(made, "plain").images) == (2, 3)
+    assert row(made, "plain").frechet is not None
+    assert list(made.failures) == ["real"]
+    edited = evaluate("edit", dataset, output=tmp_path / "edits", editor=editor, **settings)
+    assert row(edited, "plain").images == 2
+
+
+def test_one_exact_background_does_not_make_all_exact(clip: str, dataset: Path, tmp_path: Path) -> None:
+    scenes, _ = select_scenes(open_dataset(dataset), "same")
+    maps = label_maps(tmp_path / "maps", scenes, "theirs", lambda mask: mask)
+    (tmp_path / "theirs").mkdir()
+    for number, scene in enumerate(scenes):
+        pixels = np.array(Image.open(scene.picture.file))
+        Image.fromarray(pixels + np.uint8(10 * (number > 0))).save(tmp_path / "theirs" / f"{scene.name}.png")
+    settings: dict[str, Any] = {"images": {"theirs": tmp_path / "theirs"}, "features": clip}
+    found = row(evaluate("edit", dataset, output=tmp_path / "out", judge=str(maps), **settings), "theirs")
+    worse = 20 * np.log10(255 / 10)
+    assert found.psnr == pytest.approx((58.92 + (len(scenes) - 1) * worse) / len(scenes), abs=0.01)
+
+
+def test_another_precision_makes_images_anew(model_folder: Any, clip: str, dataset: Path, tmp_path: Path) -> None:
+    settings: dict[str, Any] = {"methods": ["plain"], "steps": 1, "features": clip}
+    settings["judge"] = str(tiny_semantic(tmp_path / "segmenter", ["cat", "dog"]))
+    made = []
+    for dtype in ("float32", "bfloat16"):
+        one = Editor.from_pretrained(model_folder("sd1"), "cpu", dtype)
+        table = evaluate("generate", dataset, output=tmp_path / "out", editor=one, **settings)
+        assert table.facts["dtype"] == dtype
+        made.append((tmp_path / "out" / "images" / "plain" / "0" / "1.png").stat().st_mtime_ns)
+    assert made[0] < made[1]
+
+
 def test_a_dataset_without_images_is_generated_from_all_the_same(editor: Editor, clip: str, tmp_path: Path) -> None:
     dataset = write(tmp_path / "data", PICTURES, images=False)
     segmenter = str(tiny_semantic(tmp_path / "segmenter", ["cat", "dog"]))

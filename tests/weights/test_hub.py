@@ -1,15 +1,18 @@
 """Hub models: which files are fetched, which cached ones count as ready; what belongs to a model."""
 
+import hashlib
 import json
 import shutil
+from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from inlay.errors import ModelError
 from inlay.weights import hub
-from inlay.weights.at_hand import verify, weights_at_hand
+from inlay.weights.at_hand import download, verify, weights_at_hand
 from inlay.weights.catalogue import DETECTORS, EMBEDDED
-from inlay.weights.diffusion import belongings
+from inlay.weights.diffusion import belongings, fingerprint
 from inlay.weights.parts import choose, lacking, needed, strays
 
 SD15 = [
@@ -123,6 +126,81 @@ def test_a_diffusion_model_is_listed_when_it_is_whole(cache, model_folder) -> No
         assert state("owner/tiny") == "unlisted"
         assert lacking(folder)
         (folder / name).write_bytes(kept)
+
+
+def stored(cache: Any, name: str, source: Path) -> Path:
+    """A model as the hub's client keeps it: blobs by their hash, and links to them."""
+    folder = cache(name)
+    for file in (file for file in source.rglob("*") if file.is_file()):
+        blob = folder.parents[1] / "blobs" / hashlib.sha256(file.read_bytes()).hexdigest()
+        blob.parent.mkdir(exist_ok=True)
+        shutil.copyfile(file, blob)
+        link = folder / file.relative_to(source)
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(blob)
+    return folder
+
+
+def test_what_is_corrupt_or_gone_is_found_and_fetched_again(cache, monkeypatch, model_folder) -> None:
+    folder = stored(cache, "owner/tiny", model_folder("sd1"))
+    weights = folder / "unet" / "diffusion_pytorch_model.safetensors"
+    file, whole = "owner/tiny/unet/diffusion_pytorch_model.safetensors", weights.read_bytes()
+
+    def fetched(name: str, **options: object) -> str:
+        if not options.get("local_files_only") and not weights.exists():
+            weights.write_bytes(whole)
+        return str(folder)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetched)
+    names = [str(one.relative_to(folder)) for one in folder.rglob("*") if one.is_file()]
+    monkeypatch.setattr("inlay.weights.hub.files_of", lambda name: names)
+    weights.resolve().write_bytes(whole[:-1] + b"?")
+    assert verify("owner/tiny")[file] == "corrupt"
+    download("owner/tiny")
+    assert weights.read_bytes() == whole
+    weights.unlink()
+    weights.symlink_to(folder / "gone")
+    assert verify("owner/tiny")[file] == "missing"
+    assert lacking(folder) == "no weights of its unet"
+    download("owner/tiny")
+    assert weights.read_bytes() == whole
+
+
+def test_a_damaged_index_hides_no_other_model(cache) -> None:
+    (cache("owner/damaged") / "model_index.json").write_text("")
+    assert state("owner/damaged") == "unlisted"
+    assert state("toybox") == "ready"
+
+
+def test_a_repository_of_pickles_is_refused_with_what_would_take_them(cache, monkeypatch) -> None:
+    files = [file for file in SD15 if not file.startswith("unet/diff") or file.endswith(".bin")]
+    monkeypatch.setattr("inlay.weights.hub.files_of", lambda name: files)
+    with pytest.raises(ModelError, match="only pickled weights of its unet, which need --allow-pickle"):
+        hub.fetch("owner/old", index=True)
+
+
+def test_a_fingerprint_is_of_the_content_wherever_it_lies(model_folder, tmp_path) -> None:
+    one, other = (Path(shutil.copytree(model_folder("sd1"), tmp_path / name)) for name in ("one", "other"))
+    assert fingerprint(one) == fingerprint(other)
+    large = tmp_path / "large.safetensors"
+    content = bytearray(20 << 20)
+    large.write_bytes(content)
+    before = fingerprint(large)
+    for start in (9 << 20, 13 << 20):
+        changed = content.copy()
+        changed[start : start + (1 << 18)] = b"?" * (1 << 18)
+        large.write_bytes(changed)
+        assert fingerprint(large) != before
+    assert fingerprint(large.rename(tmp_path / "renamed.safetensors")) != before
+    large.write_bytes(content)
+    assert fingerprint(large.rename(tmp_path / "renamed.safetensors")) == before
+
+
+def test_a_home_folders_model_brings_what_belongs_to_it(model_folder, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    folder = shutil.copytree(model_folder("sd1"), tmp_path / "model")
+    (folder / "inlay.json").write_text('{"guidance_scale": 2.0}')
+    assert belongings("~/model").defaults == {"guidance_scale": 2.0}
 
 
 def test_what_belongs_to_a_model_is_named_beside_its_weights(model_folder, tmp_path) -> None:

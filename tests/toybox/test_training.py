@@ -16,7 +16,17 @@ from inlay.tests.toybox.tiny_world import WORLD, recipe, renderer
 from inlay.toybox.workshop import autoencoder, sprites, tokens
 from inlay.toybox.workshop.autoencoder import train_autoencoder
 from inlay.toybox.workshop.captions import Caption
-from inlay.toybox.workshop.denoising import AROUND_THINGS, MARGIN, SURROUNDED, diffused, looked_at, place_of
+from inlay.toybox.workshop.denoising import (
+    AROUND_THINGS,
+    CONTINUED,
+    MARGIN,
+    SURROUNDED,
+    UNSAID,
+    diffused,
+    looked_at,
+    place_of,
+    silence,
+)
 from inlay.toybox.workshop.networks import noise_levels
 from inlay.toybox.workshop.pool import tokenize
 from inlay.toybox.workshop.segmenters import train_segmenter
@@ -159,6 +169,20 @@ def test_a_place_is_all_or_a_box_around_the_thing_or_anywhere(tall: int, wide: i
         assert place[covered].all()
         assert int(rows.sum()) < tall + 2 * MARGIN
         assert int(columns.sum()) < wide + 2 * MARGIN
+
+
+def test_a_place_is_without_a_caption_only_if_it_hides_no_thing() -> None:
+    masks = torch.zeros(5, 3, 8, 8)
+    masks[:4, 0, :4, :4] = 1
+    masks[:4, 1, 6:] = 1
+    places = torch.zeros(5, 1, 8, 8, dtype=torch.bool)
+    places[0] = True
+    places[1, :, :4] = True  # all of the first thing
+    places[2, :, :4, 2:6] = True  # half of the first thing, nothing of the second
+    places[3, :, :, 4:] = True  # half of the second, nothing of the first
+    places[4, :, 2:6] = True  # there is no thing
+    expected = [UNSAID, 0.0, CONTINUED, CONTINUED, CONTINUED]
+    assert silence(masks, places).tolist() == pytest.approx(expected)
 
 
 def test_noised_latents_and_their_velocity_give_both_parts_back() -> None:

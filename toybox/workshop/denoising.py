@@ -25,15 +25,20 @@ LEVELS = (0.59, 0.16, 0.023)
 
 SURROUNDED = 0.4
 """Share of the scenes of which a place alone is noised, as an edit shows a photo: see `place_of`."""
-AROUND_THINGS = 0.75
+AROUND_THINGS = 0.6
 """Share of those places that hold what the caption names; the others lie anywhere, as removals and extensions do."""
 MARGIN = 6
 """Cells by which a place reaches beyond its things, on each side less than this."""
 
+UNSAID = 0.1
+"""Share of the scenes that are wholly noised of which the caption is left out, for guidance."""
+CONTINUED = 0.5
+"""The same share of the places that hide no thing: see `silence`."""
+
 
 @dataclass(frozen=True)
 class Denoising:
-    """The UNet's loss: velocity prediction, captions dropped for guidance, and grounding.
+    """The UNet's loss: velocity prediction, captions left out at times, and grounding.
 
     The logarithm of the signal-to-noise ratio is drawn from a normal distribution, as Esser et al. do (arXiv
     2403.03206, Eq. 19; theirs has the mean 0), here a little on the noisy side, where it is decided what stands where.
@@ -46,7 +51,6 @@ class Denoising:
     empty: Int[Tensor, "tokens"]
     half: bool
     """Whether the network computes in bfloat16."""
-    dropout: float = 0.1
     grounding: float = 0.05
 
     def __call__(self, model: nn.Module, random: Generator) -> Tensor:
@@ -57,14 +61,13 @@ class Denoising:
         drawn = torch.randn(count, generator=random)[mine].to(device) * 2 - 1
         timesteps = (self.levels.logit() - drawn[:, None]).abs().argmin(1)
         noise = torch.randn(count, *clean.shape[1:], generator=random)[mine].to(device)
-        dropped = (torch.rand(count, generator=random) < self.dropout)[mine].to(device)
-        chances = torch.rand(count, 6, generator=random)[mine]
-        ids = torch.where(dropped[:, None], self.empty.to(device), batch["ids"].long())
-        words = batch["words"].float() * ~dropped[:, None, None]
         masks = batch["masks"].float() / 255
-        covered, decided = masks.amax(1).cpu() > 0, chances.tolist()
+        covered, decided = masks.amax(1).cpu() > 0, torch.rand(count, 6, generator=random)[mine].tolist()
         boxes = [place_of(cells, row) for cells, row in zip(covered, decided, strict=True)]
         places = torch.stack(boxes)[:, None].to(device)
+        unsaid = torch.rand(count, generator=random)[mine].to(device) < silence(masks, places)
+        ids = torch.where(unsaid[:, None], self.empty.to(device), batch["ids"].long())
+        words = batch["words"].float() * ~unsaid[:, None, None]
         maps: Maps = []
         with torch.autocast(device.type, torch.bfloat16, enabled=self.half):
             noised, velocity = diffused(clean, noise, self.levels[timesteps])
@@ -98,6 +101,17 @@ def place_of(covered: Bool[Tensor, "h w"], chances: Sequence[float]) -> Bool[Ten
     place[:] = False
     place[max(0, top) : max(0, bottom), max(0, left) : max(0, right)] = True
     return place
+
+
+def silence(masks: Float[Tensor, "b mentions h w"], places: Bool[Tensor, "b 1 h w"]) -> Float[Tensor, "b"]:
+    """How likely each scene's caption is left out.
+
+    With its surroundings in view, a place loses its caption only if it hides at most half of every thing, by `masks`
+    in [0, 1]. So an empty caption comes to mean that what lies around goes on, as removals and extensions want it, and
+    guidance, which leads away from the empty caption, leads away from bare ground.
+    """
+    hides = ((masks * places).sum((2, 3)) > 0.5 * masks.sum((2, 3))).any(1)
+    return torch.where(places.all((1, 2, 3)), UNSAID, torch.where(hides, 0.0, CONTINUED))
 
 
 def looked_at(

@@ -71,7 +71,7 @@ def train(shop: Workshop, stages: list[str]) -> None:
         count, shard = shop.recipe.pool // shop.recipe.shard, shop.recipe.shard
         pool = Pool(shop.renderer, vae, tokenizer, shop.folder / "pool", shard, count, shop.half)
     if "pool" in stages:
-        for number in range(pool.count):
+        for number in range(pool.count)[team.rank() :: team.size()]:
             pool.ready(number)
     if "unet" in stages:
         train_painter(shop, pool)

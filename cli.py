@@ -422,6 +422,7 @@ def download_model(
         typer.Argument(help="sam, another name of `inlay models list`, or a hub id: owner/name, owner/name/file."),
     ],
     offline: Offline = False,
+    allow_pickle: Annotated[bool, typer.Option("--allow-pickle", help="Also formats that can run code.")] = False,
     quiet: Quiet = False,
     debug: Debug = False,
 ) -> None:
@@ -429,7 +430,7 @@ def download_model(
     from .weights.at_hand import download
 
     with progress(Saying(quiet=quiet), f"fetching {name}") as on_progress:
-        folder = download(name, offline=offline, on_progress=on_progress)
+        folder = download(name, offline=offline, allow_pickle=allow_pickle, on_progress=on_progress)
     typer.echo(folder)
 
 
@@ -439,15 +440,12 @@ def verify_model(
     debug: Debug = False,
 ) -> None:
     """Read weights whole and compare them with their published hashes."""
-    from .weights.at_hand import verify, weights_at_hand
+    from .weights.at_hand import verify
 
-    bad = []
-    for one in [name] if name else [one.name for one in weights_at_hand() if one.state == "ready"]:
-        states = verify(one)
-        for file, state in states.items():
-            typer.echo(f"{file}: {state}")
-        bad += [] if set(states.values()) <= {"ready"} else [one]
-    if bad:
+    found = verify(name)
+    for file, state in (pair for states in found.values() for pair in states.items()):
+        typer.echo(f"{file}: {state}")
+    if bad := [one for one, states in found.items() if not set(states.values()) <= {"ready"}]:
         raise ModelError(f"Not whole: {', '.join(bad)}; for each run: inlay models download NAME.")
 
 

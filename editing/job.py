@@ -432,6 +432,8 @@ class MaskJob(Pointing):
 
 POINTERS = ("point", "box", "select", "mask")
 """The fields of `Pointing` that point at something; the others say how."""
+REFINING = ("mask_fill_holes", "mask_grow", "mask_invert", "mask_soften")
+"""The fields of `Pointing` that change a mask; a layout's places stay as they are."""
 
 
 Matching = Annotated[bool, says("Bring the edit to the tone around it.")]
@@ -667,12 +669,12 @@ def checked(kind: type[Kind], **fields: Any) -> Kind:
 
 
 def merged(stored: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """Stored settings under given ones: what points replaces all stored pointing, and so does a layout, and the other
-    way round; a layout brings its own prompt."""
+    """Stored settings under given ones: what points replaces all stored pointing, and so does a layout, which also
+    replaces what changes a mask, and the other way round; a layout brings its own prompt."""
     fields = dict(stored)
     pointing = given.keys() & set(POINTERS)
     if pointing or given.get("layout"):
-        replaced = (*POINTERS, "layout", "colour", *(() if pointing else ("words",)))
+        replaced = (*POINTERS, "layout", "colour", *(() if pointing else ("words", *REFINING)))
         fields = {name: value for name, value in fields.items() if name not in replaced}
     fields |= given
     if fields.get("layout"):

@@ -7,6 +7,7 @@ pictures' folder, `without/ID.png` or `.webp` shows what is behind the instance 
 """
 
 import json
+import posixpath
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -126,10 +127,14 @@ def open_dataset(path: str | Path) -> Dataset:
 
 
 def names_of(files: Sequence[str]) -> dict[str, str]:
-    """What pictures are called: as their files, without the ending; with the folders, too, where files share a name."""
-    bare = {file: PurePosixPath(file).stem for file in files}
-    unique = len(set(bare.values())) == len(bare)
-    return bare if unique else {file: str(PurePosixPath(file).with_suffix("")) for file in files}
+    """What pictures are called: as their files, without the ending; where files share a name with the folders, too, and
+    where they still do with the ending. No name leads out of a folder."""
+    parts = {file: PurePosixPath(posixpath.normpath(file)).parts for file in files}
+    inside = {file: PurePosixPath(*[part for part in path if part not in ("/", "..")]) for file, path in parts.items()}
+    bare = {file: path.stem for file, path in inside.items()}
+    placed = {file: str(path.with_suffix("")) for file, path in inside.items()}
+    whole = {file: str(path) for file, path in inside.items()}
+    return next((names for names in (bare, placed) if len(set(names.values())) == len(names)), whole)
 
 
 class _NoMaskError(Exception):

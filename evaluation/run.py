@@ -1,15 +1,21 @@
 """The papers' tables: make an image for every scene, method and seed, score them all, write what was found."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
+import numpy as np
+from jaxtyping import Float
+
 from ..editing.editor import Editor
 from ..editing.job import Setup, checked
-from ..errors import ModelError
+from ..errors import InlayError, ModelError
+from ..photos.photo import Photo
 from .features import Clip, Lpips, load_features
 from .job import EVALUATIONS, REAL, AnyEvaluation, EditEvaluation, GenerateEvaluation, RemoveEvaluation
 from .making import Maker
+from .protocols import Scene
 from .removal import RemovalTable, measure_removal
 from .report import write_report
 from .scoring import Scorer
@@ -64,10 +70,19 @@ def measure(
     sources = {REAL: lambda scene, seed: (scene.picture.file, None), **trial.sources}
     systems = collect(sources, trial.scenes, job.seeds, scorer, progress)
     facts = {**trial.facts, "features": scorer.network.name, "notes": notes}
-    table = tabulate(facts, systems, real=REAL)
+    table = tabulate(facts, systems, _reference(trial.scenes, scorer), real=REAL)
     write_report(table, systems, trial.scenes, trial.swept, output)
     refuse_nothing({name: systems[name] for name in trial.sources})
     return table
+
+
+def _reference(scenes: Sequence[Scene], scorer: Scorer) -> Float[np.ndarray, "n d"] | None:
+    """The features of the dataset's own images of the scenes, of those that are there and whole."""
+    found = []
+    for scene in scenes:
+        with suppress(InlayError):
+            found.append(scorer.network.features(Photo.open(scene.picture.file).pixels))
+    return np.stack(found) if found else None
 
 
 def _load_scorer(job: GenerateEvaluation | EditEvaluation, judge: Segmenter) -> tuple[Scorer, list[str]]:

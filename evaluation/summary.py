@@ -57,9 +57,13 @@ class Table:
     failures: Mapping[str, Mapping[str, str]]
 
 
-def tabulate(facts: Mapping[str, Any], systems: Mapping[str, System[Score]], real: str) -> Table:
-    """The table of systems; the dataset's own images are the system named `real`."""
-    reference = _features(systems[real]) if systems[real].made else None
+def tabulate(
+    facts: Mapping[str, Any],
+    systems: Mapping[str, System[Score]],
+    reference: Float[np.ndarray, "n d"] | None,
+    real: str,
+) -> Table:
+    """The table of systems; `reference` are features of the dataset's own images, which are the system named `real`."""
     failures = {name: system.failed for name, system in systems.items() if system.failed}
     systems = {name: system for name, system in systems.items() if system.made}
     rows = [_row(name, system, None if name == real else reference) for name, system in systems.items()]

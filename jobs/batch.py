@@ -27,9 +27,9 @@ from .batching import Batching
 from .crew import Crew, Died, Processes, asked
 from .ledger import Ledger, Past, merge, opened, past, sha256_of
 from .ledger import entries as ledger_entries
-from .manifest import read_rows
+from .manifest import REPORT, read_rows
 from .report import as_json, save_report
-from .rows import REPORT, Outcome, Row, checked_rows
+from .rows import Outcome, Row, checked_rows
 
 Source = str | Path | Mapping[str, Any] | Job
 

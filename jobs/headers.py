@@ -9,15 +9,12 @@ import json
 import os
 from pathlib import Path
 
-from ..editing.job import EDGES, POINTERS, EditJob, ExtendJob, GenerateJob, Job, Opening, Pointing
+from ..editing.job import EDGES, POINTERS, REFINING, EditJob, ExtendJob, GenerateJob, Job, Opening, Pointing
 from ..errors import PhotoError, UsageError
 from ..guidance.names import check_names
 from ..photos.read import STANDARD_INPUT, size_of
 from ..segmentation.pointing import prompts_for
 from ..weights.diffusion import belongings
-
-REFINED = ("mask_fill_holes", "mask_grow", "mask_invert", "mask_soften")
-"""The fields of `Pointing` that change a mask."""
 
 
 def check_headers(job: Job, max_pixels: int) -> tuple[int, int] | None:
@@ -63,7 +60,7 @@ def check_pointing(job: Pointing, size: tuple[int, int] | None) -> None:
     if getattr(job, "layout", None) is not None:
         if given or getattr(job, "words", None):
             raise UsageError("A layout says both where and which words; leave out points, boxes, masks and --words.")
-        if any(getattr(job, name) for name in REFINED):
+        if any(getattr(job, name) for name in REFINING):
             raise UsageError(
                 "A layout's places stay as they are; leave out what fills, grows, inverts or softens masks."
             )

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import PhotoError, UsageError, extra
+from .ledger import entries, past
 
 TABLES = {".jsonl": "JSONL", ".ndjson": "JSONL", ".csv": "CSV", ".tsv": "CSV", ".parquet": "Parquet"}
 PHOTOS = {
@@ -29,7 +30,9 @@ MASKS = (".png", ".tif", ".tiff", ".json", ".webp", ".bmp", ".gif", ".jpg", ".jp
 HISTORY = "inlay-history"
 """The folder beside a photo in which the page keeps photos, masks and results."""
 LEDGERS = ("ledger.jsonl", "ledger-*-of-*.jsonl")
-"""By these a folder is known as the output of a batch."""
+"""The files in which a batch says what it wrote."""
+REPORT = "report"
+"""The folder in the output folder that the report's pictures take."""
 
 
 @dataclass(frozen=True)
@@ -50,8 +53,8 @@ def read_rows(sources: Iterable[str | Path | Mapping[str, Any]], output: Path, m
 
     Args:
         sources: manifests, photos, folders, patterns such as `photos/**/*.jpg`, `-` for standard input; or rows.
-        output: this folder, if it lies in another one, is not searched for photos; nor are what is hidden, other
-            batches' output folders and the page's history.
+        output: what lies in this folder is no photo of a folder or pattern around it; nor is, of a folder, what is
+            hidden, what a batch wrote, or the page's history.
         masks: a folder of masks that bear the names of photos, for photos that no manifest names.
 
     Raises:
@@ -158,7 +161,7 @@ def _photos(source: str, output: Path, masks: Path | None) -> Iterator[Stated]:
     """A photo, those of a folder and its subfolders, or those that a pattern means; the `id` is the path from there."""
     path = Path(source)
     if path.is_dir():
-        base, found = path, _among(path, path.rglob("*"), output, masks)
+        base, found = path, _among(path, _searched(path), output, masks)
     elif path.is_file():
         base, found = path.parent, [path]
     elif glob.has_magic(source):
@@ -178,17 +181,29 @@ def _photos(source: str, output: Path, masks: Path | None) -> Iterator[Stated]:
 
 
 def _among(base: Path, files: Iterable[Path], output: Path, masks: Path | None) -> list[Path]:
-    """The photos among `files`, which lie in `base`: nothing hidden, no mask, and nothing that `inlay` made there."""
-    left_out = {file.parent for pattern in LEDGERS for file in base.rglob(pattern)} | set(base.rglob(HISTORY))
-    own = {folder.resolve() for folder in (output, masks, *left_out) if folder} - {base.resolve()}
+    """The photos among `files`, which lie in `base`, but for those in the folders of results and masks inside it."""
+    own = [folder.resolve() for folder in (output, masks) if folder and folder.resolve() != base.resolve()]
     inner = [folder for folder in own if folder.is_relative_to(base.resolve())]
 
     def wanted(file: Path) -> bool:
-        hidden = any(part.startswith(".") for part in file.relative_to(base).parts)
-        photo = file.suffix.lower() in PHOTOS and not hidden and file.is_file()
+        photo = file.suffix.lower() in PHOTOS and not file.name.startswith(".") and file.is_file()
         return photo and not any(file.resolve().is_relative_to(folder) for folder in inner)
 
     return sorted(filter(wanted, files))
+
+
+def _searched(base: Path) -> list[Path]:
+    """The files of a folder and its subfolders, but for what is hidden, what batches wrote into subfolders, by their
+    ledgers, and what the page keeps."""
+    ledgers = [file for pattern in LEDGERS for file in base.rglob(pattern) if file.parent != base]
+    made = {file.parent / name for file in ledgers for row in past(entries(file)).values() for name in row.outputs}
+    kept = [*base.rglob(HISTORY), *(file.parent / REPORT for file in ledgers)]
+
+    def wanted(file: Path) -> bool:
+        hidden = any(part.startswith(".") for part in file.relative_to(base).parts)
+        return not hidden and file not in made and not any(file.is_relative_to(folder) for folder in kept)
+
+    return [file for file in base.rglob("*") if wanted(file)]
 
 
 def _before_magic(parts: tuple[str, ...]) -> list[str]:

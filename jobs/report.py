@@ -16,7 +16,8 @@ from jaxtyping import UInt8
 
 from ..photos.save import write_file
 from .ledger import Past
-from .rows import REPORT, Row
+from .manifest import REPORT
+from .rows import Row
 
 SIDE = 256  # pixels of a picture's longer side in the report
 STYLE = """

@@ -18,7 +18,7 @@ from ..errors import InlayError, PhotoError, UsageError
 from ..photos.save import FORMATS, check_output
 from .headers import check_headers
 from .keys import FILES, key_of, shown_files
-from .manifest import Stated
+from .manifest import REPORT, Stated
 
 SHOWN: dict[str, type[Control] | type[Reference]] = {"control": Control, "reference": Reference}
 """Fields that name a picture among other things."""
@@ -26,8 +26,6 @@ OWN = ("id", "output", "action", "error")
 """What a row may say beside the options; `error` is what `errors.jsonl` adds, and is not read."""
 UNSAYABLE = ("Cc", "Cs", "Zl", "Zp")
 """Unicode's categories of signs that break a line or cannot be written: controls, half signs, line separators."""
-REPORT = "report"
-"""The folder in the output folder that the report's pictures take."""
 
 
 @dataclass(frozen=True)

@@ -351,7 +351,7 @@ class Server:
         }
 
     def places(self, job: Job) -> list[dict[str, Any]]:
-        """The masks of a job and their words; none where its layout has gone from the history."""
+        """The masks of a job and their words; none where its layout is gone or spoilt."""
         if isinstance(job, EditJob | RemoveJob):
             words = (isinstance(job, EditJob) and job.words) or ("",) * len(job.mask)
             return [{"mask": Path(mask).stem, "words": said} for mask, said in zip(job.mask, words, strict=True)]
@@ -359,9 +359,9 @@ class Server:
             return []
         try:
             regions = json.loads((self.history.masks / Path(job.layout).name).read_text("utf-8"))["regions"]
-        except (OSError, ValueError):
+            return [{"mask": Path(one["mask"]).stem, "words": one["words"]} for one in regions]
+        except (OSError, ValueError, KeyError, TypeError):
             return []
-        return [{"mask": Path(one["mask"]).stem, "words": one["words"]} for one in regions]
 
     def asked_result(self, request: Request) -> tuple[Result, int]:
         return self.history.result(request.path_params["result"]), request.path_params.get("number", 0)

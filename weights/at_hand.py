@@ -86,7 +86,9 @@ def cached_folders() -> dict[str, Path]:
     return {name: folder for name in names if (folder := hub.cached(name))}
 
 
-def download(name: str, *, offline: bool = False, on_progress: Progress | None = None) -> Path:
+def download(
+    name: str, *, offline: bool = False, allow_pickle: bool = False, on_progress: Progress | None = None
+) -> Path:
     """The folder of a model's weights, fetched where they are missing or corrupt.
 
     `name`: a known model, a hub id like owner/name, a file in such a repository, like owner/name/file.safetensors, or
@@ -103,7 +105,7 @@ def download(name: str, *, offline: bool = False, on_progress: Progress | None =
         half = str(pick_dtype("auto", pick_device())) == "torch.float16"
         if not offline and hub.on_hub(name) and (here := hub.cached(name)):
             drop_corrupt(here)
-        return hub.fetch(name, offline=offline, half=half)
+        return hub.fetch(name, offline=offline, allow_pickle=allow_pickle, half=half)
     return fetch(catalogue.known_model(name), offline=offline, on_progress=on_progress)
 
 
@@ -112,17 +114,23 @@ def drop_corrupt(folder: Path) -> None:
     for file in folder.rglob("*.safetensors"):
         if _checked(file) != "ready":
             file.resolve().unlink(missing_ok=True)
-            file.unlink()
+            file.unlink(missing_ok=True)  # the link, where the cache has links
 
 
-def verify(name: str) -> dict[str, str]:
-    """The state of each weight file of a model after reading it whole: "ready", "missing" or "corrupt".
+def verify(name: str | None = None) -> dict[str, dict[str, str]]:
+    """By model, of a name or all that are ready here, each weight file's state after reading it whole: "ready",
+    "missing" or "corrupt".
 
     Hub files are compared with the SHA-256 that names them in the cache; embedded ones are read.
 
     Raises:
         ModelError: an unknown name.
     """
+    names = [name] if name else [one.name for one in weights_at_hand() if one.state == "ready"]
+    return {one: _verified(one) for one in names}
+
+
+def _verified(name: str) -> dict[str, str]:
     if folder := EMBEDDED.get(name) or ("/" in name and hub.cached(name)):
         files = sorted(folder.rglob("*.safetensors"))
         return {f"{name}/{file.relative_to(folder)}": _checked(file) for file in files}

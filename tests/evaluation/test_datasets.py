@@ -77,6 +77,8 @@ def test_a_polygon_far_beyond_its_picture_is_cut(tmp_path: Path) -> None:
 def test_pictures_of_one_name_in_several_folders_stay_apart(tmp_path: Path) -> None:
     assert names_of(["val/1.png", "val/2.png"]) == {"val/1.png": "1", "val/2.png": "2"}
     assert names_of(["a/1.png", "b/1.png"]) == {"a/1.png": "a/1", "b/1.png": "b/1"}
+    assert list(names_of(["/a/1.png", "../b/1.png"]).values()) == ["a/1", "b/1"]
+    assert list(names_of(["a/1.png", "a/1.jpg"]).values()) == ["a/1.png", "a/1.jpg"]
     folder = write(tmp_path / "data", [([thing("cat", box(0, 0, 9, 9))], ["a cat"])] * 2)
     content = json.loads((folder / "instances.json").read_text())
     for image, name in zip(content["images"], ("a/1.png", "b/1.png"), strict=True):

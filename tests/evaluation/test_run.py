@@ -263,6 +263,7 @@ def test_one_exact_background_does_not_make_all_exact(clip: str, dataset: Path, 
     settings: dict[str, Any] = {"images": {"theirs": tmp_path / "theirs"}, "features": clip}
     found = row(evaluate("edit", dataset, output=tmp_path / "out", judge=str(maps), **settings), "theirs")
     worse = 20 * np.log10(255 / 10)
+    assert found.frechet is not None, "the judge has no maps of the dataset's own images"
     assert found.psnr == pytest.approx((58.92 + (len(scenes) - 1) * worse) / len(scenes), abs=0.01)
 
 

@@ -129,6 +129,15 @@ def test_options_for_rows_that_are_not_there_are_refused(folder):
     }
 
 
+def test_mask_options_of_a_batch_are_for_its_masks_alone(folder):
+    layout = {"prompt": "a cat", "regions": [{"words": "cat", "box": [0.2, 0.2, 0.8, 0.8]}]}
+    (folder.path / "places.json").write_text(json.dumps(layout))
+    rows = [{"photo": "a.png", "mask": "m.png"}, {"photo": "b.jpg", "layout": "places.json"}]
+    path = manifest(folder, *rows)
+    found = batch(path, folder.out, prompt="a cat", mask_grow=3, dry_run=True, model=folder.common["model"])
+    assert [(one.state, one.error) for one in found] == [("planned", "")] * 2
+
+
 def test_an_empty_shard_is_no_failure(folder):
     empty = next(part for part in (1, 2) if not in_shard("a.png", (part, 2)))
     assert run(folder, {"photo": "a.png"}, shard=(empty, 2)) == {}

@@ -1,6 +1,7 @@
 """Rows come in as they were written, whatever table or folder held them."""
 
 import io
+import json
 import sys
 
 import pytest
@@ -72,13 +73,17 @@ def test_a_folder_is_not_searched_where_inlay_wrote_or_hid(tmp_path):
     for name in (*made, "in/.thumbnails/x.png", "in/a.png", "in/sub/b.png"):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
-    (tmp_path / "in/first/ledger.jsonl").touch()
-    (tmp_path / "in/part/ledger-1-of-2.jsonl").touch()
-    for source in (tmp_path / "in", f"{tmp_path}/in/**/*.png"):
-        found = rows(source, output=tmp_path / "out")
-        assert [row.fields["id"] for row in found] == ["a.png", "sub/b.png"]
-    named = rows(tmp_path / "in/first", output=tmp_path / "out")
-    assert [row.fields["id"] for row in named] == ["a.png"], "results may be the photos of the next batch"
+    for name in ("first/ledger", "part/ledger-1-of-2"):
+        line = {"id": "a.png", "state": "done", "outputs": {"a.png": ""}}
+        (tmp_path / f"in/{name}.jsonl").write_text(json.dumps(line) + "\n")
+    for name in ("first/report/1.jpg", "first/original.png"):
+        (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "in" / name).touch()
+    found = rows(tmp_path / "in", output=tmp_path / "out")
+    assert [row.fields["id"] for row in found] == ["a.png", "first/original.png", "sub/b.png"]
+    for named in (tmp_path / "in/part", f"{tmp_path}/in/p*/*.png"):
+        (one,) = rows(named, output=tmp_path / "out")
+        assert one.fields["photo"] == str(tmp_path / "in/part/a.png"), "results may be the photos of the next batch"
 
 
 def test_photos_below_the_output_folder_are_photos(tmp_path):

@@ -119,7 +119,7 @@ def test_a_diffusion_model_is_listed_when_it_is_whole(cache, model_folder) -> No
     folder = cache("owner/tiny")
     shutil.copytree(model_folder("sd1"), folder, dirs_exist_ok=True)
     assert state("owner/tiny") == "ready"
-    assert set(verify("owner/tiny").values()) == {"ready"}
+    assert set(verify("owner/tiny")["owner/tiny"].values()) == {"ready"}
     for name in ("unet/diffusion_pytorch_model.safetensors", "tokenizer/tokenizer.json", "vae/config.json"):
         kept = (folder / name).read_bytes()
         (folder / name).unlink()
@@ -155,12 +155,12 @@ def test_what_is_corrupt_or_gone_is_found_and_fetched_again(cache, monkeypatch, 
     names = [str(one.relative_to(folder)) for one in folder.rglob("*") if one.is_file()]
     monkeypatch.setattr("inlay.weights.hub.files_of", lambda name: names)
     weights.resolve().write_bytes(whole[:-1] + b"?")
-    assert verify("owner/tiny")[file] == "corrupt"
+    assert verify("owner/tiny")["owner/tiny"][file] == "corrupt"
     download("owner/tiny")
     assert weights.read_bytes() == whole
     weights.unlink()
     weights.symlink_to(folder / "gone")
-    assert verify("owner/tiny")[file] == "missing"
+    assert verify("owner/tiny")["owner/tiny"][file] == "missing"
     assert lacking(folder) == "no weights of its unet"
     download("owner/tiny")
     assert weights.read_bytes() == whole

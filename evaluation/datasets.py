@@ -19,7 +19,7 @@ from jaxtyping import Bool
 from pycocotools import mask as coco_mask
 
 from ..errors import UsageError
-from ..photos.mask_files import decode_rle
+from ..photos.mask_files import decode_rle, encode_rle
 from ..weights.catalogue import BENCHMARK
 
 Json = dict[str, Any]
@@ -166,7 +166,8 @@ def _rle(outline: Any, height: int, width: int) -> Rle:
             return coco_mask.merge(coco_mask.frPyObjects(within, height, width))
         if list(outline["size"]) != [height, width]:
             raise _NoMaskError("a mask of another size than its picture")
-        return coco_mask.encode(np.asfortranarray(decode_rle(outline), np.uint8))
+        rle: Any = encode_rle(decode_rle(outline))
+        return rle
     except (UsageError, TypeError, ValueError, KeyError) as error:
         raise _NoMaskError("a mask that cannot be decoded") from error
 

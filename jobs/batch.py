@@ -95,7 +95,8 @@ def check_used(defaults: Mapping[str, Any], rows: Sequence[Row]) -> None:
     if any(row.job is None for row in rows):  # one that cannot be read may be of the kind
         return
     used = {name for row in rows if row.job for name in type(row.job).model_fields}
-    for name in defaults.keys() - used:
+    if unused := defaults.keys() - used:
+        name = min(unused)
         actions = " or ".join(action for action, kind in JOBS.items() if name in kind.model_fields)
         raise UsageError(f"No row has use for {name!r}, which is for {actions}; leave it out, or say --action.")
 

@@ -195,15 +195,16 @@ def _among(base: Path, files: Iterable[Path], output: Path, masks: Path | None) 
 def _searched(base: Path) -> list[Path]:
     """The files of a folder and its subfolders, but for what is hidden, what batches wrote into subfolders, by their
     ledgers, and what the page keeps."""
-    ledgers = [file for pattern in LEDGERS for file in base.rglob(pattern) if file.parent != base]
+    found = list(base.rglob("*"))
+    ledgers = [file for file in found if file.parent != base and any(map(file.match, LEDGERS))]
     made = {file.parent / name for file in ledgers for row in past(entries(file)).values() for name in row.outputs}
-    kept = [*base.rglob(HISTORY), *(file.parent / REPORT for file in ledgers)]
+    kept = [*(file for file in found if file.name == HISTORY), *(file.parent / REPORT for file in ledgers)]
 
     def wanted(file: Path) -> bool:
         hidden = any(part.startswith(".") for part in file.relative_to(base).parts)
         return not hidden and file not in made and not any(file.is_relative_to(folder) for folder in kept)
 
-    return [file for file in base.rglob("*") if wanted(file)]
+    return list(filter(wanted, found))
 
 
 def _before_magic(parts: tuple[str, ...]) -> list[str]:

@@ -76,7 +76,7 @@ def needed(files: Iterable[str], half: bool, allow_pickle: bool = False) -> list
     whole = INDEX in files
     kept = [file for file in files if "/" not in file and file.endswith((".json", ".txt", ".model"))]
     for part in (*WEIGHTED, *WORDED, "scheduler") if whole else ("",):
-        names = [name for folder, _, name in (file.rpartition("/") for file in files) if folder == part]
+        names = _inside(part, files)
         chosen = choose(names, half=half, allow_pickle=allow_pickle) if part in ("", *WEIGHTED) else None
         wanted = chosen.files if chosen else ()
         kept += [f"{part}/{name}" for name in names if part and name.endswith((".json", ".txt"))]
@@ -110,10 +110,15 @@ def refused(files: Iterable[str], allow_pickle: bool) -> str | None:
     """Why no weights of a repository's `files` are loaded, where all that a part of the model has are pickles."""
     files = list(files)
     for part in WEIGHTED if INDEX in files else ():
-        names = [name for folder, _, name in (file.rpartition("/") for file in files) if folder == part]
-        if names and not choose(names, allow_pickle=allow_pickle) and choose(names, allow_pickle=True):
-            return _unweighted(names, allow_pickle, f" of its {part}")
+        names = _inside(part, files)
+        if choose(names, allow_pickle=True) and (said := _unweighted(names, allow_pickle, f" of its {part}")):
+            return said
     return None
+
+
+def _inside(part: str, files: list[str]) -> list[str]:
+    """The names of a repository's files that lie in a part's folder, or, for "", in none."""
+    return [name for folder, _, name in (file.rpartition("/") for file in files) if folder == part]
 
 
 def _names(folder: Path) -> list[str]:

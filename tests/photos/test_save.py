@@ -300,7 +300,6 @@ def test_permissions_follow_the_umask(tmp_path: Path) -> None:
 FULL_DISK = """
 import resource, sys
 import numpy as np
-from inlay.photos.metadata import Metadata
 from inlay.photos.photo import Photo
 from inlay.errors import PhotoError
 photo = Photo.from_image(np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8))

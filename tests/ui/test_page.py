@@ -469,7 +469,6 @@ def test_of_two_candidates_the_one_chosen_last_is_looked_at(edited: Any) -> None
 
 def test_a_page_opens_over_a_history_that_cannot_be_listed(look: Any, disc: Served) -> None:
     """And hears of its runs."""
-
     page = look(disc)
     page.tab.route("**/history", lambda route: route.fulfill(status=500, body="{}"), times=1)
     page.tab.reload()

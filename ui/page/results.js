@@ -6,6 +6,12 @@ import { $, attempt, changed, desk, lookAt, lookAtPlaces, openPhoto, restore, sa
 let entries = [];
 let shown = 0; // of the requests to look at something only the last counts
 
+/** Whether this request is still the last one, to be asked when its answer has come. */
+function turn() {
+  const mine = ++shown;
+  return () => mine === shown;
+}
+
 const address = ({ entry, number } = desk.result) => `results/${entry.result}/${number}`;
 
 export async function readHistory() {
@@ -42,15 +48,13 @@ function drawHistory() {
 
 /** Bring a result back with its photo, masks, words and settings, and look at it. */
 export const open = (entry) => attempt(async () => {
-  const mine = ++shown;
-  const current = () => mine === shown;
+  const current = turn();
   await restore(entry, current);
   if (current()) await look(entry, 0);
 });
 
 export const look = (entry, number) => attempt(async () => {
-  const mine = ++shown;
-  const current = () => mine === shown;
+  const current = turn();
   await lookAt(entry, number, current);
   if (current()) drawResult();
 });

@@ -175,14 +175,21 @@ def test_a_place_is_without_a_caption_only_if_it_hides_no_thing() -> None:
     masks = torch.zeros(5, 3, 8, 8)
     masks[:4, 0, :4, :4] = 1
     masks[:4, 1, 6:] = 1
+    doubled = torch.tensor([False, True, False, True, False])
     places = torch.zeros(5, 1, 8, 8, dtype=torch.bool)
     places[0] = True
     places[1, :, :4] = True  # all of the first thing
     places[2, :, :4, 2:6] = True  # half of the first thing, nothing of the second
     places[3, :, :, 4:] = True  # half of the second, nothing of the first
     places[4, :, 2:6] = True  # there is no thing
-    expected = [UNSAID, 0.0, CONTINUED, CONTINUED, CONTINUED]
-    assert silence(masks, places).tolist() == pytest.approx(expected)
+    expected = [0.0, 0.0, CONTINUED, CONTINUED, CONTINUED]
+    assert silence(masks, places, doubled).tolist() == pytest.approx(expected)
+
+
+def test_a_whole_scene_is_without_a_caption_only_if_a_noun_stands_there_twice() -> None:
+    masks, places = torch.zeros(2, 3, 8, 8), torch.ones(2, 1, 8, 8, dtype=torch.bool)
+    masks[:, 0, :4] = 1
+    assert silence(masks, places, torch.tensor([True, False])).tolist() == pytest.approx([UNSAID, 0.0])
 
 
 def test_noised_latents_and_their_velocity_give_both_parts_back() -> None:

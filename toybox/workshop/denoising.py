@@ -30,10 +30,10 @@ AROUND_THINGS = 0.6
 MARGIN = 6
 """Cells by which a place reaches beyond its things, on each side less than this."""
 
-UNSAID = 0.1
-"""Share of the scenes that are wholly noised of which the caption is left out, for guidance."""
+UNSAID = 0.8
+"""Share of the wholly noised scenes of a noun more than once of which the caption is left out: see `silence`."""
 CONTINUED = 0.5
-"""The same share of the places that hide no thing: see `silence`."""
+"""The same share of the places that hide no thing."""
 
 
 @dataclass(frozen=True)
@@ -65,7 +65,7 @@ class Denoising:
         covered, decided = masks.amax(1).cpu() > 0, torch.rand(count, 6, generator=random)[mine].tolist()
         boxes = [place_of(cells, row) for cells, row in zip(covered, decided, strict=True)]
         places = torch.stack(boxes)[:, None].to(device)
-        unsaid = torch.rand(count, generator=random)[mine].to(device) < silence(masks, places)
+        unsaid = torch.rand(count, generator=random)[mine].to(device) < silence(masks, places, batch["doubled"])
         ids = torch.where(unsaid[:, None], self.empty.to(device), batch["ids"].long())
         words = batch["words"].float() * ~unsaid[:, None, None]
         maps: Maps = []
@@ -103,15 +103,20 @@ def place_of(covered: Bool[Tensor, "h w"], chances: Sequence[float]) -> Bool[Ten
     return place
 
 
-def silence(masks: Float[Tensor, "b mentions h w"], places: Bool[Tensor, "b 1 h w"]) -> Float[Tensor, "b"]:
-    """How likely each scene's caption is left out.
+def silence(
+    masks: Float[Tensor, "b mentions h w"], places: Bool[Tensor, "b 1 h w"], doubled: Bool[Tensor, "b"]
+) -> Float[Tensor, "b"]:
+    """How likely each scene's caption is left out, for guidance leads away from what is without one.
+
+    A wholly noised scene loses its caption only if it is `doubled`, so if a noun stands there more than once. So
+    guidance leads away from second apples: an apple is one.
 
     With its surroundings in view, a place loses its caption only if it hides at most half of every thing, by `masks`
     in [0, 1]. So an empty caption comes to mean that what lies around goes on, as removals and extensions want it, and
     guidance, which leads away from the empty caption, leads away from bare ground.
     """
     hides = ((masks * places).sum((2, 3)) > 0.5 * masks.sum((2, 3))).any(1)
-    return torch.where(places.all((1, 2, 3)), UNSAID, torch.where(hides, 0.0, CONTINUED))
+    return torch.where(places.all((1, 2, 3)), UNSAID * doubled, torch.where(hides, 0.0, CONTINUED))
 
 
 def looked_at(

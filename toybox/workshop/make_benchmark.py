@@ -38,6 +38,8 @@ COUNTS = (0.04, 0.58, 0.28, 0.10)
 """Of the scenes that the mixed one is chosen from, with 0, 1, 2… objects. Training may change its own; this stays."""
 PHOTOS = 0.35
 """The share of its scenes on photos, likewise."""
+TWINS = 0.12
+"""The share of its scenes of several things that are of one kind, likewise."""
 BATCH = 32
 
 
@@ -169,7 +171,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="one small thing in every scene")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    world = replace(WORLD, edits=False, small=0.0, counts=COUNTS, photos=PHOTOS)
+    world = replace(WORLD, edits=False, small=0.0, counts=COUNTS, photos=PHOTOS, twins=TWINS, doubles=0.0)
     atlas = load_atlas(world.nouns, world.size, options.sprites)
     if options.small:
         world = replace(world, sizes=(SMALL, SMALL))

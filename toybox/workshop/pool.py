@@ -30,6 +30,8 @@ MENTIONS = 3
 class Pool:
     """`latents` (n, c, h, w), `ids` (n, tokens), and per mention its tokens and its objects' cover of the grid.
 
+    `doubled` (n) says which scenes hold a noun more than once.
+
     `count` shards of `shard` scenes each, when it is full.
     """
 
@@ -95,13 +97,14 @@ def encode(scenes: Scenes, vae: AutoencoderKL, tokenizer: CLIPTokenizer, half: b
     ids = torch.empty(count, LENGTH, dtype=torch.int16)
     words = torch.zeros(count, MENTIONS, LENGTH, dtype=torch.bool)
     masks = torch.zeros(count, MENTIONS, height, width, dtype=torch.uint8)
+    doubled = torch.tensor([any(len(objects) > 1 for _, objects in caption.names) for caption in scenes.captions])
     for row, caption in enumerate(scenes.captions):
         row_ids, spans = tokenize(caption, tokenizer)
         ids[row] = row_ids
         for mention, ((_, objects), (start, stop)) in enumerate(zip(caption.names, spans, strict=True)):
             words[row, mention, start:stop] = True
             masks[row, mention] = (cover[row, list(objects)].sum(0).clamp(max=1) * 255).round().byte().cpu()
-    return {"latents": latents.half(), "ids": ids, "words": words, "masks": masks}
+    return {"latents": latents.half(), "ids": ids, "words": words, "masks": masks, "doubled": doubled}
 
 
 def tokenize(caption: Caption, tokenizer: CLIPTokenizer) -> tuple[Int[Tensor, "tokens"], list[tuple[int, int]]]:

@@ -114,8 +114,11 @@ class Renderer:
             ranges[small] = torch.tensor([SMALLEST, world.sizes[0][0]])
         side = ranges[:, :1] + (ranges[:, 1:] - ranges[:, :1]) * uniform(0, 1, *shape)
         nouns = torch.randint(len(world.nouns), shape, generator=random)
-        twins = torch.rand(count, generator=random) < 0.12
+        twins = torch.rand(count, generator=random) < world.twins
         nouns[twins] = nouns[twins, :1]
+        if world.doubles:
+            doubles = uniform(0, 1, count) < world.doubles
+            nouns[doubles, 1] = nouns[doubles, 0]
         nouns[torch.arange(most) >= number[:, None]] = -1
         room = 0.5 - 0.45 * side
         tries = uniform(-1, 1, 12, count, most, 2) * room[..., None] + 0.5

@@ -117,6 +117,10 @@ class World:
     names no place. The benchmark's things stand anywhere."""
     small: float
     """Share of scenes with one object in which that is down to `SMALLEST` of the side."""
+    twins: float
+    """Share of the scenes with several objects in which all are of one noun."""
+    doubles: float
+    """Share of them in which the first two are, and the third as it comes."""
     occlusion: float
     """How much two objects may overlap, as a share of the sum of their half sides."""
 
@@ -125,13 +129,15 @@ WORLD = World(
     size=256,
     nouns=NOUNS,
     grounds=GROUNDS,
-    counts=(0.07, 0.48, 0.40, 0.05),
+    counts=(0.06, 0.43, 0.38, 0.13),
     sizes=((0.25, 0.75), (0.20, 0.50), (0.16, 0.38)),
     stretch=0.15,
     rotation=12.0,
     photos=0.45,
     edits=True,
     small=0.12,
+    twins=0.04,
+    doubles=0.35,
     occlusion=0.05,
 )
 """What toybox is trained on. An edit's window is cut around its mask, so one thing fills a good part of a scene."""

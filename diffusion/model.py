@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -214,6 +215,10 @@ class Model:
             result: Tensor = call(vae)
             if not half or bool(result.isfinite().all()):
                 return result
+        if torch.is_grad_enabled():  # the backward wants the weights that the forward used
+            copy = deepcopy(vae)
+            move(copy, dtype=torch.float32)
+            return call(copy)
         move(vae, dtype=torch.float32)
         try:
             return call(vae)

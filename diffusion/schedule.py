@@ -62,8 +62,11 @@ class Schedule:
             self.scheduler.set_timesteps(count)
         except ValueError as error:
             raise UsageError(f"The scheduler {name} cannot run {count} steps: {error}") from error
-        if self.scheduler.timesteps.max() >= len(self.scheduler.betas):  # "leading" timesteps with an offset
+        times = self.scheduler.timesteps  # "leading" ones may have an offset, or be 1000 // (N + 1) = 0 apart
+        if times.max() >= len(self.scheduler.betas) or (count > 1 and len(times.unique()) == 1):
             raise UsageError(f"The scheduler {name} cannot run {count} steps on this model; give fewer.")
+        if config.get("rescale_betas_zero_snr") and "rescale_betas_zero_snr" not in inspect.signature(cls).parameters:
+            raise UsageError(f"The scheduler {name} has no levels without any signal, as this model; choose another.")
         self.first, self.count = first, len(self.scheduler.timesteps)
         if hasattr(self.scheduler, "set_begin_index"):
             self.scheduler.set_begin_index(first)

@@ -74,7 +74,9 @@ class Prompts:
             if len(self.encoders) == 1:
                 return Embedding(out.last_hidden_state)
             states.append(out.hidden_states[-2])
-            pooled = out.text_embeds if hasattr(out, "text_embeds") else None
+            if hasattr(encoder, "text_projection"):  # its own pooling may take a learned word for the end mark
+                ends = (ids == tokenizer.eos_token_id).int().argmax(dim=1)
+                pooled = encoder.text_projection(out.last_hidden_state[torch.arange(len(ids)), ends])
         joined = torch.cat(states, dim=-1)
         assert pooled is not None, "SDXL's second text encoder projects"
         if negative and self.zero_empty:
@@ -100,10 +102,17 @@ class Prompts:
         """The words at the prompt's end that the model does not read ('' if it reads all)."""
         return str(self.tokenizers[0].decode(self.pieces(prompt)[self.limit :])).strip()
 
+    def read(self, prompt: str) -> str:
+        """The words of the prompt that the model reads whole."""
+        words = prompt.split()
+        while len(self.pieces(" ".join(words))) > self.limit:
+            words.pop()
+        return " ".join(words)
+
     def find(self, prompt: str, phrase: str, occurrence: int | None = None) -> tuple[int, ...]:
         """Token indices (begin mark is 0) of a phrase in a prompt, matched as a whole run of words.
 
-        `occurrence` picks the k-th match, counted from 0; None takes all.
+        `occurrence` picks the k-th match, counted from 0; None takes all that the model reads.
 
         Raises:
             UsageError: the phrase is not in the prompt, or lies behind the token limit.
@@ -125,12 +134,12 @@ class Prompts:
                 known = "once, as occurrence 0" if len(starts) == 1 else f"as occurrences 0 to {len(starts) - 1}"
                 raise UsageError(f"The words {phrase!r} stand in the prompt {known}; there is no {occurrence}.")
             starts = [starts[occurrence]]
-        found = tuple(sorted({start + 1 + offset for start in starts for offset in range(len(target))}))
-        if found[-1] > self.limit:
+        starts = [start for start in starts if start + len(target) <= self.limit]
+        if not starts:
             raise UsageError(
                 f"The words {phrase!r} lie behind the {self.limit} tokens that the model reads; shorten the prompt."
             )
-        return found
+        return tuple(sorted({start + 1 + offset for start in starts for offset in range(len(target))}))
 
     def words(self, prompt: str, tokens: Sequence[int]) -> str:
         """The text of token indices (begin mark is 0) of a prompt, in lower case."""

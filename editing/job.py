@@ -322,7 +322,7 @@ class SamplingJob(Frozen):
     negative_prompt: Annotated[Text, says("What should not."), TEXT] = ""
     seed: Annotated[int, says("Image k is made from seed + k alone.", ge=0, le=LARGEST_SEED)] = 0
     num_images: Annotated[int, says("How many candidates.", ge=1, le=1000), Shell("-n")] = 1
-    steps: Annotated[int, says("Denoising steps.", ge=1)] = 50
+    steps: Annotated[int, says("Denoising steps.", ge=1, le=1000)] = 50
     guidance_scale: Annotated[
         float | None, says("Strength of classifier-free guidance.", ge=0), Shell(default="the model's own")
     ] = None

@@ -34,9 +34,10 @@ def default_words(prompt: str) -> str | None:
     words = WORD.findall(prompt)
     while words and words[0].lower() in OPENERS:
         words = words[1:]
-    if not words or any(word.lower() in STOP for word in words) or "," in prompt.strip(" ,."):
-        return None
-    return " ".join(words)
+    phrase = " ".join(words)
+    if not words or any(word.lower() in STOP for word in words) or phrase not in " ".join(prompt.split()):
+        return None  # the last where punctuation stands between the words
+    return phrase
 
 
 def content_words(prompt: str) -> tuple[str, ...]:
@@ -48,11 +49,12 @@ def content_words(prompt: str) -> tuple[str, ...]:
 def target_tokens(prompt: str, prompts: Prompts) -> tuple[tuple[int, ...], str]:
     """Token indices that a whole edit is about, and those words for the record.
 
-    The noun phrase where it is unambiguous, else every word but stop words.
+    The noun phrase where it is unambiguous, else every word but stop words, of what the model reads of the prompt.
 
     Raises:
         UsageError: the prompt has no such word.
     """
+    prompt = prompts.read(prompt)
     phrase = default_words(prompt)
     if phrase is not None:
         return prompts.find(prompt, phrase), phrase

@@ -14,7 +14,7 @@ from torch import Tensor
 from ..diffusion.schedule import Step
 from .base import Guidance, Hooks, Run
 from .layers import Layers
-from .parameters import share
+from .parameters import flag, share
 from .regions import Place, marked, spread
 
 
@@ -51,7 +51,7 @@ class AttentionSwapping(Guidance, name="attention-swapping"):
     """
 
     fraction: float = share(0.3)
-    renormalize: bool = False
+    renormalize: bool = flag(False)
     layers: Layers = "all"
 
     def hooks(self, run: Run) -> Hooks[AttentionSwapping] | None:

@@ -61,8 +61,9 @@ class Run:
         return self.schedule.steps
 
     def within(self, step: Step, fraction: float) -> bool:
-        """Whether `step` is among the first round(fraction * N) of the run's N steps."""
-        return step.index - self.schedule.first < round(fraction * (self.schedule.count - self.schedule.first))
+        """Whether `step` is among the first round(fraction * N) of the run's N steps, at least 1 unless it is 0."""
+        guided = round(fraction * (self.schedule.count - self.schedule.first))
+        return step.index - self.schedule.first < max(guided, fraction > 0)
 
     def active(self, step: Step, fraction: float) -> tuple[tuple[Place, ...], ...]:
         """Per sample, the places that are guided at `step`: a region's own fraction goes before the method's."""

@@ -21,7 +21,7 @@ from torch import Tensor
 from ..diffusion.schedule import Step
 from .base import Guidance, Hooks, Run
 from .layers import Layers
-from .parameters import number, share
+from .parameters import number, share, whole
 from .regions import Place, marked, spread
 
 
@@ -73,7 +73,7 @@ class DirectedDiffusion(Guidance, name="directed-diffusion"):
     strength: float = number(1.0, 0)
     factor: float = share(0.01)
     fraction: float = share(0.2)
-    trailing: int | None = number(None, 0)
+    trailing: int | None = whole(None, 0)
     layers: Layers = "all"
 
     paper = MappingProxyType({"trailing": 10})

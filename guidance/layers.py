@@ -27,7 +27,7 @@ def choose(model: Model, wanted: Layers, cross: bool = True) -> tuple[Layer, ...
         raise ModelError(f"The model {model.name} has no cross-attention, so words cannot be guided to places.")
     if wanted == "all":
         return layers
-    items = [wanted] if isinstance(wanted, int) else wanted.split(",") if isinstance(wanted, str) else list(wanted)
+    items = wanted.split(",") if isinstance(wanted, str) else wanted if isinstance(wanted, Sequence) else [wanted]
     keys = {int(item) if str(item).strip().isdigit() else str(item).strip() for item in items}
     kind, names = "cross-attention" if cross else "self-attention", [layer.name for layer in layers]
     for key in keys:

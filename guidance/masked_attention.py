@@ -20,7 +20,7 @@ from ..diffusion.denoiser import Denoiser, Request
 from ..diffusion.schedule import Step
 from .base import Advice, Guidance, Hooks, Run
 from .layers import Layers
-from .parameters import choice, number, share
+from .parameters import choice, flag, number, share, whole
 from .regions import Place, membership
 from .zest import unit
 
@@ -134,9 +134,9 @@ class MaskedAttention(Guidance, name="masked-attention"):
     fraction: float | None = share(None)
     normalize: str | None = choice(None, "scale-free", "none", "unit")
     layers: Layers | None = None
-    every: int = number(1, 1)
+    every: int = whole(1, 1)
     area: float = share(0.5)
-    instances: bool = True
+    instances: bool = flag(True)
     order: str | None = choice(None, "paper", "one-forward")
 
     paper = MappingProxyType({"normalize": "scale-free", "layers": "all"})

@@ -16,6 +16,7 @@ from torch import Tensor
 from ..diffusion.denoiser import Denoiser, Prediction, Request, gaussian
 from ..diffusion.schedule import Step
 from ..diffusion.text import Embedding
+from ..errors import UsageError
 from .base import Guidance, Hooks, Run
 from .parameters import share
 from .regions import Place
@@ -50,6 +51,7 @@ class MultiDiffusion(Guidance, name="multidiffusion"):
 
 class Fusing(Hooks[MultiDiffusion]):
     predicts = True
+    needs_words = False
 
     def __init__(self, method: MultiDiffusion, run: Run) -> None:
         super().__init__(method, run)
@@ -65,7 +67,7 @@ class Fusing(Hooks[MultiDiffusion]):
             if places:
                 self.shapes[: len(places), sample, 0] = self.masks(places, run.size)
                 self.counts[: len(places), sample, 0, 0, 0] = self.weights(places)
-        if round(method.bootstrap * len(run.steps)):
+        if run.within(run.steps[0], method.bootstrap):
             self.backgrounds = constant_backgrounds(run)
             self.noise = gaussian(self.backgrounds.shape[1:], run.generators, self.backgrounds)
 
@@ -122,8 +124,14 @@ class Fusing(Hooks[MultiDiffusion]):
 
 
 def own_prompt(run: Run, prompt: str, place: Place) -> str:
-    """What a region is predicted with: its prompt, else its words."""
+    """What a region is predicted with: its prompt, else its words.
+
+    Raises:
+        UsageError: it has neither.
+    """
     region = place.region
+    if region.prompt is None and not place.tokens:
+        raise UsageError("A region has neither words nor a prompt for multidiffusion to paint there; give one of them.")
     return region.phrase(run.model.prompts, prompt) if region.prompt is None else region.prompt
 
 

@@ -22,6 +22,26 @@ def number(default: float | None, low: float, high: float = math.inf) -> Any:
     return field(default=default, metadata={"check": check})
 
 
+def whole(default: int | None, low: int) -> Any:
+    """A whole number of at least `low`; None, where it is the default, leaves it to the model."""
+
+    def check(name: str, value: Any) -> None:
+        if isinstance(value, bool) or not isinstance(value, int) or value < low:
+            raise UsageError(f"{name} is {value!r}; give a whole number of at least {low}.")
+
+    return field(default=default, metadata={"check": check})
+
+
+def flag(default: bool) -> Any:
+    """True or false."""
+
+    def check(name: str, value: Any) -> None:
+        if not isinstance(value, bool):
+            raise UsageError(f"{name} is {value!r}; give true or false.")
+
+    return field(default=default, metadata={"check": check})
+
+
 def share(default: float | None) -> Any:
     """A number from 0 to 1; see `number`."""
     return number(default, 0, 1)

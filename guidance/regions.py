@@ -90,7 +90,7 @@ class Region:
         if isinstance(self.words, str):
             return prompts.find(prompt, self.words, self.occurrence)
         last = min(len(prompts.pieces(prompt)), prompts.limit)
-        wrong = [index for index in self.words if not 1 <= index <= last]
+        wrong = [index for index in self.words if isinstance(index, bool) or not 1 <= index <= last]
         if wrong:
             raise UsageError(
                 f"The token indices {list(self.words)} are not words of the prompt, which has tokens 1 to {last}."
@@ -112,8 +112,8 @@ class Place:
 
     @cached_property
     def covered(self) -> float:
-        """Its share of the picture, at least one pixel."""
-        return max(float((self.mask >= 0.5).float().mean()), 1 / self.mask.numel())
+        """Its share of the picture: pixels that belong to it at least half as much as any."""
+        return float((self.mask >= 0.5 * self.mask.max()).float().mean())
 
     def boost(self, area: float) -> float:
         """Help for a small region: (`AREA` / covered) ** area, at least 1."""

@@ -45,7 +45,7 @@ class Removal(Guidance, name="removal"):
     """Attentive Eraser.
 
     The words of regions say nothing to it, and there need be none; what may come into the hole can be said by the
-    prompt. Classifier-free guidance's scale and the negative prompt are not used.
+    prompt. In the steps that are edited, classifier-free guidance's scale and the negative prompt are not used.
 
     Args:
         scale: s of eps = eps_plain + s (eps_edited - eps_plain), >= 0; 0 is off. None takes the model's advice, else 9.

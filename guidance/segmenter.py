@@ -6,25 +6,32 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from copy import deepcopy
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..diffusion.attention import Maps
 from ..diffusion.denoiser import Loss, Request
 from ..diffusion.schedule import Step
 from ..errors import UsageError
 from .base import Guidance, Hooks, Run
-from .parameters import number, share
+from .parameters import number, share, whole
 from .regions import Place
 
 VISIBLE = 1e-3
 """The least signal of latents that can be led: with less, the noise estimate says nothing of the picture. Only models
 of zero terminal SNR begin so."""
+
+
+def check_classes(name: str, value: Any) -> None:
+    """Refuse what is no map of words to indices."""
+    if not isinstance(value, Mapping) or not all(type(index) is int and index >= 0 for index in value.values()):
+        raise UsageError(f"{name} is {value!r}; give the index of each word's class, as {{'cat': 0, 'dog': 1}}.")
 
 
 @dataclass(frozen=True)
@@ -42,8 +49,8 @@ class SegmenterGuidance(Guidance, name="segmenter"):
     """
 
     network: Any = None
-    classes: Mapping[str, int] | None = None
-    background: int | None = None
+    classes: Mapping[str, int] | None = field(default=None, metadata={"check": check_classes})
+    background: int | None = whole(None, 0)
     scale: float = number(3.0, 0)
     fraction: float = share(0.5)
 
@@ -55,14 +62,21 @@ class Classifying(Hooks[SegmenterGuidance]):
     def __init__(self, method: SegmenterGuidance, run: Run) -> None:
         super().__init__(method, run)
         own, classes = run.model.belongings, method.classes
-        network = method.network or own.guide
+        network = own.guide if method.network is None else method.network
         if network is None:
             raise UsageError(f"{run.model.name} has no segmenter of its own; give SegmenterGuidance a network.")
+        if not isinstance(network, nn.Module):
+            raise UsageError(
+                f"SegmenterGuidance's network is {network!r}; give a torch.nn.Module, which only Python can hold."
+            )
         if classes is None and method.network is None and own.vocabulary:
             classes = own.vocabulary.classes
         elif classes is None:
-            classes = {name: index for index, name in enumerate(network.classes)}
-        self.network = network.to(run.model.device).eval().requires_grad_(False)
+            names = getattr(network, "classes", None)
+            if names is None:
+                raise UsageError("SegmenterGuidance's network does not name its classes; give classes={'cat': 0, ...}.")
+            classes = {name: index for index, name in enumerate(names)}
+        self.network = deepcopy(network).to(run.model.device).eval().requires_grad_(False)
         self.wanted = {
             place: class_of(place.region.phrase(run.model.prompts, prompt), classes)
             for prompt, places in zip(run.prompts, run.places, strict=True)
@@ -77,8 +91,11 @@ class Classifying(Hooks[SegmenterGuidance]):
         def loss(maps: Maps, latents: Tensor, output: Tensor | None) -> Float[Tensor, " b"]:
             assert output is not None
             pixels = self.run.model.decode_with_grad(self.run.schedule.clean(latents, output, step))
-            weights = next(self.network.parameters())
+            weights = next(self.network.parameters(), pixels)
             logits = self.network(((pixels + 1) / 2).clamp(0, 1).to(weights.dtype)).to(latents.dtype)
+            most = max(*self.wanted.values(), self.method.background or 0)
+            if most >= logits.shape[1]:
+                raise UsageError(f"SegmenterGuidance's network has {logits.shape[1]} classes, and no class {most}.")
             pairs = zip(logits, active, strict=True)
             return torch.stack([self._cross_entropy(own, places) for own, places in pairs])
 

@@ -70,7 +70,9 @@ def parts(kind: str, folder: Path, seed: int = 0) -> dict[str, Any]:
         pad_token_id=names.pad_token_id,
     )
     large = kind == "sdxl"
-    encoders = [CLIPTextModel(text), *([CLIPTextModelWithProjection(text)] if large else [])]
+    encoders = [CLIPTextModel(text)]
+    if large:  # with the end mark that is in the published configuration, and not in its tokenizer
+        encoders.append(CLIPTextModelWithProjection(CLIPTextConfig(**{**text.to_dict(), "eos_token_id": 2})))
     shape: dict[str, Any] = {
         "sample_size": 16,
         "in_channels": 4,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from copy import deepcopy
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +110,7 @@ def test_a_textual_inversion_equals_the_stock_pipeline_and_its_word_is_a_regions
         for key, ending in (("clip_l", ""), ("clip_g", "_2")):
             parts = {name: getattr(pipe, name + ending) for name in ("text_encoder", "tokenizer")}
             pipe.load_textual_inversion({"<thing>": tensors[key]}, token="<thing>", **parts)
+        pipe.text_encoder_2 = with_end_mark(pipe.text_encoder_2, pipe.tokenizer_2.eos_token_id)
     else:
         pipe.load_textual_inversion(file.parent, weight_name=file.name)
     model = load(model_folder(kind), embedding=(str(file),))
@@ -116,6 +118,23 @@ def test_a_textual_inversion_equals_the_stock_pipeline_and_its_word_is_a_regions
     assert len(model.prompts.find(prompt, "<thing>")) == 2
     assert model.prompts.find(prompt, "on the table")
     assert model.prompts.find(prompt, "red <thing>")
+
+
+def with_end_mark(encoder, mark):
+    """The same text encoder, which knows its tokenizer's end mark."""
+    config = deepcopy(encoder.config)
+    config.eos_token_id = mark
+    made = type(encoder)(config).eval()
+    made.load_state_dict(encoder.state_dict())
+    return made
+
+
+def test_what_stands_behind_a_learned_word_counts_in_the_pooled_embedding(adapter, model_folder):
+    """As in SDXL's published configuration, the encoder takes the largest token for the end mark; learned ones are."""
+    model = load(model_folder("sdxl"), embedding=(str(adapter("embedding", "sdxl")),))
+    assert model.prompts.encoders[1].config.eos_token_id == 2
+    one, other = model.prompts.encode(["a <thing> on the table", "a <thing> and a cat"]).pooled
+    assert (one - other).abs().max() > 0.1
 
 
 @pytest.mark.parametrize("single", [False, True])

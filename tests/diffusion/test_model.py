@@ -3,6 +3,7 @@
 import json
 import re
 import shutil
+from copy import deepcopy
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,19 @@ def test_encoding_and_decoding_scale_as_the_configuration_says(models):
     torch.testing.assert_close(model.decode(latents), decoded)
     with pytest.raises(NumericError, match="in the decoded picture"):
         model.decode(latents * float("nan"))
+
+
+def test_decoding_has_a_gradient_in_half_precision_too(models):
+    """Also where the configuration asks for fp32, as that of Stable Diffusion's autoencoder does by default."""
+    model, latents = deepcopy(models("sd1")), torch.randn(1, 4, 4, 4)
+    slopes = []
+    for dtype in (torch.float32, torch.float16):
+        model.to(dtype=dtype)
+        source = latents.clone().requires_grad_()
+        slopes.append(torch.autograd.grad(model.decode_with_grad(source).sum(), source)[0])
+    assert model.vae.config.force_upcast
+    assert model.vae.dtype == torch.float16
+    torch.testing.assert_close(slopes[1], slopes[0], atol=0.02, rtol=0.02)
 
 
 def test_a_sharded_and_a_half_precision_folder_load(copy):

@@ -131,6 +131,15 @@ def test_unknown_samplers_and_impossible_counts_are_refused():
     for name, count in [("ddim", 1001), ("ddim", 1000), ("lcm", 51), ("ddim", 0), ("euler", 0), ("dpm++2m", -3)]:
         with pytest.raises(UsageError, match=f"cannot run {count} steps"):
             Schedule(name, tiny.SCHEDULER, count)
+    for name in ("dpm++2m", "deis"):
+        with pytest.raises(UsageError, match="cannot run 1000 steps"):
+            Schedule(name, {**tiny.SCHEDULER, "timestep_spacing": "leading"}, 1000)
+
+
+@pytest.mark.parametrize("name", ["deis", "lms"])
+def test_samplers_that_know_no_zero_terminal_snr_are_refused_where_a_model_has_it(name):
+    with pytest.raises(UsageError, match="no levels without any signal"):
+        Schedule(name, {**tiny.SCHEDULER, "rescale_betas_zero_snr": True}, 10)
 
 
 @pytest.mark.parametrize("prediction", ["epsilon", "v_prediction", "sample"])

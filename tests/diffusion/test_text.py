@@ -72,6 +72,9 @@ def test_words_behind_the_limit(prompts):
     with pytest.raises(UsageError, match="behind the 14 tokens"):
         prompts.find(LONG, "dog")
     assert prompts.find(LONG, "red", occurrence=4) == (14,)
+    assert prompts.find(LONG + " cat", "cat") == (3, 6, 9, 12), "of several, those that are read"
+    assert prompts.read("a red cat") == "a red cat"
+    assert prompts.read(LONG) == LONG.removesuffix(" dog")
 
 
 def test_found_tokens_are_those_that_the_encoder_reads(prompts):

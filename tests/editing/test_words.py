@@ -15,6 +15,10 @@ from inlay.errors import UsageError
         ("an apple and a cup", None),
         ("an apple on the table", None),
         ("a cat, a dog", None),
+        ("a cat.  ", "cat"),
+        ("an apple. studio light", None),
+        ("a cat; fluffy", None),
+        ("a  red\ncat", "red cat"),
         ("", None),
         ("the", None),
     ],
@@ -36,3 +40,9 @@ def test_tokens_of_the_phrase_or_of_all_content_words(models):
 def test_a_prompt_without_things_is_refused(models):
     with pytest.raises(UsageError, match="names nothing"):
         target_tokens("on the", models("sd1").prompts)
+
+
+def test_words_that_the_model_does_not_read_are_left_out(models):
+    prompts = models("sd1").prompts
+    prompt = "a " + "red " * 12 + "cat dog"
+    assert target_tokens(prompt, prompts) == (tuple(range(2, 15)), "red " * 12 + "cat")

@@ -614,6 +614,41 @@ def test_words_without_one_class_are_refused(models: Any, words: Any, says: str)
         sample(models("sd1"), method, [Region(torch.ones(8, 12), words)], prompts=["a red apple and a cat catt"])
 
 
+@pytest.mark.parametrize(
+    ("guidance", "says"),
+    [
+        (SegmenterGuidance(network="Classes()"), r"network is 'Classes\(\)'; give a torch.nn.Module"),
+        (SegmenterGuidance(network=torch.nn.Identity()), "does not name its classes; give classes="),
+        (SegmenterGuidance(network=Classes(), classes={"red apple": 0, "cat": 3}), "has 3 classes, and no class 3"),
+        (SegmenterGuidance(network=Classes(), background=9), "has 3 classes, and no class 9"),
+        (MaskedAttention(layers=1.5), "There is no cross-attention layer '1.5'"),  # type: ignore[arg-type]
+    ],
+)
+def test_what_a_model_cannot_be_guided_with_is_refused(models: Any, guidance: Guidance, says: str) -> None:
+    with pytest.raises(UsageError, match=says):
+        sample(models("sd1"), guidance, two_regions())
+
+
+def test_the_segmenter_stays_as_it_was(models: Any) -> None:
+    network = Classes()
+    sample(models("sd1"), SegmenterGuidance(network=network), two_regions(), steps=1)
+    assert network.training
+    assert all(parameter.requires_grad for parameter in network.parameters())
+
+
+def test_a_region_with_a_prompt_of_its_own_needs_no_words_in_multidiffusion(models: Any) -> None:
+    mask = torch.ones(8, 12)
+    made = sample(models("sd1"), MultiDiffusion(), [Region(mask, (), prompt="a cat")])
+    assert torch.equal(made, sample(models("sd1"), MultiDiffusion(), [Region(mask, "cat", prompt="a cat")]))
+    with pytest.raises(UsageError, match="neither words nor a prompt for multidiffusion"):
+        sample(models("sd1"), MultiDiffusion(), [Region(mask, ())])
+
+
+def test_a_share_of_few_steps_is_one_at_least(models: Any) -> None:
+    made = sample(models("sd1"), MaskedAttention(alpha=1.0, fraction=0.3), two_regions(), steps=1)
+    assert not torch.equal(made, sample(models("sd1"), Guidance(), two_regions(), steps=1))
+
+
 def test_segmenter_gradient_is_eq_1(models: Any) -> None:
     """The noise estimate rises by the noise level times the scaled gradient, in the model's own prediction type."""
     for kind in ("sd1", "sd2"):
@@ -780,6 +815,13 @@ def test_commas_inside_methods_stay() -> None:
         ("masked-attention", {"alpha": "0.1"}, "give a number"),
         ("masked-attention", {"normalize": "sum"}, "choose one of scale-free, none"),
         ("masked-attention", {"every": 0}, "of at least 1"),
+        ("masked-attention", {"every": 1.5}, "every is 1.5; give a whole number"),
+        ("masked-attention", {"instances": "no"}, "instances is 'no'; give true or false"),
+        ("attention-swapping", {"renormalize": 1}, "renormalize is 1; give true or false"),
+        ("directed-diffusion", {"trailing": 2.5}, "trailing is 2.5; give a whole number"),
+        ("segmenter", {"background": "sky"}, "background is 'sky'; give a whole number"),
+        ("segmenter", {"classes": "apple"}, "classes is 'apple'; give the index of each word's class"),
+        ("segmenter", {"classes": {"cat": -1}}, "give the index of each word's class"),
         ("zest", {"fraction": 1.2}, "from 0 to 1"),
         ("multidiffusion", {"bootstrap": -0.1}, "from 0 to 1"),
     ],

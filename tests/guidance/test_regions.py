@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from inlay.errors import ModelError, UsageError
 from inlay.guidance.layers import choose
-from inlay.guidance.regions import Region, as_set, bind, membership, on_grid
+from inlay.guidance.regions import Place, Region, as_set, bind, membership, on_grid
 from inlay.tests.guidance.guided import PROMPT, box
 from PIL import Image
 
@@ -163,3 +163,10 @@ def test_a_model_without_cross_attention_is_refused(models: Any) -> None:
     blind = replace(model, layers=tuple(layer for layer in model.layers if not layer.cross))
     with pytest.raises(ModelError, match="no cross-attention"):
         choose(blind, "all")
+
+
+@pytest.mark.parametrize("opacity", [1.0, 0.5, 0.49, 0.01])
+def test_a_faint_region_is_as_large_as_a_strong_one(opacity: float) -> None:
+    mask = torch.zeros(8, 8)
+    mask[:2, :2] = opacity
+    assert Place(mask, (2,), Region(mask, "cat")).boost(0.5) == pytest.approx(2)

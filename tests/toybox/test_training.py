@@ -20,6 +20,7 @@ from inlay.toybox.workshop.denoising import (
     AROUND_THINGS,
     CONTINUED,
     MARGIN,
+    SETTLED,
     SURROUNDED,
     UNSAID,
     diffused,
@@ -143,15 +144,27 @@ def test_an_error_on_an_object_costs_four_times_one_on_the_ground() -> None:
     masks[:, 1, :2] = 1
     on_object, on_ground = masks[:, 1:2].expand(-1, 8, -1, -1), 1 - masks[:, 1:2].expand(-1, 8, -1, -1)
     everywhere = torch.ones(2, 1, 4, 4, dtype=torch.bool)
-    assert looked_at(on_object, masks, everywhere) == pytest.approx(4 * looked_at(on_ground, masks, everywhere))
-    assert looked_at(torch.full((2, 8, 4, 4), 0.3), masks, everywhere) == pytest.approx(0.3)
+    seen = torch.full((2,), SETTLED)
+    on_object, on_ground = (looked_at(one, masks, everywhere, seen) for one in (on_object, on_ground))
+    assert on_object == pytest.approx(4 * on_ground)
+    assert looked_at(torch.full((2, 8, 4, 4), 0.3), masks, everywhere, seen) == pytest.approx(0.3)
+
+
+def test_in_noise_the_best_guess_of_what_may_be_an_object_is_the_mean() -> None:
+    """Of two scenes that look alike, one has an object on the left, the other on the right."""
+    masks, everywhere = torch.zeros(2, 1, 4, 4), torch.ones(2, 1, 4, 4, dtype=torch.bool)
+    masks[0, :, :, :2] = masks[1, :, :, 2:] = 1
+    for level, best in ((SETTLED / 2, 0.5), (SETTLED, 0.8)):
+        guess = torch.tensor(best, requires_grad=True)
+        looked_at((guess - masks).square(), masks, everywhere, torch.full((2,), level)).backward()
+        assert guess.grad == pytest.approx(0, abs=1e-6)
 
 
 def test_errors_beside_the_place_cost_nothing() -> None:
     places = torch.zeros(2, 1, 4, 4, dtype=torch.bool)
     places[..., :2] = True
     squares = torch.where(places, 0.3, torch.rand(2, 8, 4, 4))
-    assert looked_at(squares, torch.rand(2, 3, 4, 4), places) == pytest.approx(0.3)
+    assert looked_at(squares, torch.rand(2, 3, 4, 4), places, torch.rand(2)) == pytest.approx(0.3)
 
 
 @given(st.integers(1, 6), st.integers(1, 6), st.lists(st.floats(0, 1, exclude_max=True), min_size=6, max_size=6))

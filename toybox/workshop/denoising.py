@@ -18,7 +18,9 @@ from .shop import HELD_OUT, Workshop
 from .stage import Stage
 
 OBJECTS = 4.0
-"""How much an object's cell counts where one of the ground counts 1: the eye goes there, the optimum stays."""
+"""How much an object's cell counts where one of the ground counts 1, for the eye goes there: see `looked_at`."""
+SETTLED = 0.5
+"""The share of signal variance from which on it is plain where the objects stand."""
 
 LEVELS = (0.59, 0.16, 0.023)
 """Shares of signal variance at which attention is looked at: Stable Diffusion's at t = 300, 600 and 850."""
@@ -73,7 +75,7 @@ class Denoising:
             noised, velocity = diffused(clean, noise, self.levels[timesteps])
             noised = torch.where(places, noised, clean)
             predicted = model(noised.contiguous(memory_format=torch.channels_last), timesteps, ids, maps).float()
-        error = looked_at((predicted - velocity).square(), masks, places)
+        error = looked_at((predicted - velocity).square(), masks, places, self.levels[timesteps])
         grounded = grounding_loss([layer.float() for layer in maps], words, masks)
         return error + self.grounding * grounded
 
@@ -123,13 +125,17 @@ def looked_at(
     squares: Float[Tensor, "b c h w"],
     masks: Float[Tensor, "b mentions h w"],
     places: Bool[Tensor, "b 1 h w"],
+    level: Float[Tensor, "b"],
 ) -> Float[Tensor, ""]:
     """The mean over scenes of each one's mean of `squares` in its place.
 
-    An object's cells, by `masks` in [0, 1], count `OBJECTS` times. Small places count as much as whole scenes, for
-    what a person looks at in an edit is the place.
+    An object's cells, by `masks` in [0, 1], count `OBJECTS` times where the `level` of signal says where they are. In
+    more noise all cells count alike: where the network cannot know whether a cell holds an object, weights that do know
+    move its best guess from the mean of both to objects, and it paints too many, too large. Small places count as
+    much as whole scenes, for what a person looks at in an edit is the place.
     """
-    weights = (1 + (OBJECTS - 1) * masks.amax(1, keepdim=True)) * places
+    more = torch.where(level < SETTLED, 0.0, OBJECTS - 1).view(-1, 1, 1, 1)
+    weights = (1 + more * masks.amax(1, keepdim=True)) * places
     return ((squares * weights).mean((1, 2, 3)) / weights.mean((1, 2, 3))).mean()
 
 

@@ -40,6 +40,9 @@ CONTINUING_STRENGTH = 0.8
 READ_BEFORE = {*Pointing.model_fields, "layout", "colour"}
 """Fields of records that say what to read and how to point: `inlay.jobs` acts on them before it calls an editor."""
 
+LOADED = {"model", "lora", "embedding", "vae"}
+"""Fields that say what an editor is loaded with."""
+
 J = TypeVar("J", bound=SamplingJob)
 
 
@@ -373,6 +376,10 @@ class Editor:
         Raises:
             UsageError: a setting outside its range, or one of those that an editor does not act on.
         """
+        if unread := sorted(settings.keys() & LOADED):
+            raise UsageError(f"The editor is loaded; give {unread[0]}= to Editor.from_pretrained.")
+        if "quality" in settings:
+            raise UsageError("An editor writes no files; give quality= to Photo.save.")
         if unread := sorted(settings.keys() & READ_BEFORE):
             raise UsageError(
                 f"An editor is given photo, mask and regions, and does not act on {unread[0]!r}; make the mask first, "

@@ -9,8 +9,10 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Mapping
+import textwrap
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
@@ -126,7 +128,10 @@ def parse_pairs(value: Any) -> Any:
         value = [value]
     if not isinstance(value, list | tuple):
         return value
-    return dict(pair(str(one)) for one in value)
+    pairs = [pair(str(one)) for one in value]
+    if doubled := [name for index, (name, _) in enumerate(pairs) if name in dict(pairs[:index])]:
+        raise UsageError(f"{doubled[0]} is given twice; once is meant.")
+    return dict(pairs)
 
 
 def pair(text: str) -> tuple[str, str]:
@@ -248,8 +253,9 @@ def with_scale(text: str, scale: float) -> str:
 
 
 def listed(value: Any) -> Any:
-    """One value stands for a list of one: a manifest's cell, or a keyword."""
-    return (value,) if isinstance(value, str) else value
+    """One value stands for a list of one: a manifest's cell, or a keyword; so do the numbers of one box or point."""
+    flat = isinstance(value, Sequence) and len(value) and all(isinstance(number, Real) for number in value)
+    return (value,) if isinstance(value, str) or flat else value
 
 
 Anywhere = Annotated[float, Field(allow_inf_nan=True)]
@@ -516,11 +522,12 @@ class RemoveJob(Painting, Pointing, SamplingJob):
 
 def parse_extent(value: Any) -> Any:
     """Pixels, or a share of the photo's side such as `20%`."""
-    if isinstance(value, str) and not re.fullmatch(r"\d+(\.\d+)?%|\d+", value.strip()):
+    said = str(value).strip()
+    if not isinstance(value, str | Integral) or not re.fullmatch(r"\d+(\.\d+)?%|\d+", said):
         raise UsageError(
             f"{value!r} is neither a number of pixels, such as 200, nor a share of the photo, such as 20%."
         )
-    return value.strip() if isinstance(value, str) else str(value) if isinstance(value, int) else value
+    return said
 
 
 Extent = Annotated[str, BeforeValidator(parse_extent), Shell(metavar="PIXELS|SHARE%")]
@@ -665,7 +672,8 @@ def checked(kind: type[Kind], **fields: Any) -> Kind:
             raise UsageError(f"There is no setting {name}{f'; did you mean {near[0]}?' if near else '.'}") from error
         if first["type"] == "missing" and name == "prompt":
             raise UsageError("Say what should be there: --prompt TEXT.") from error
-        raise UsageError(f"The setting {name} cannot be {first['input']!r}: {first['msg'].lower()}.") from error
+        given = textwrap.shorten(repr(first["input"]), 60, placeholder="...")
+        raise UsageError(f"The setting {name} cannot be {given}: {first['msg'].lower()}.") from error
 
 
 def merged(stored: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

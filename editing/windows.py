@@ -101,7 +101,10 @@ def edited_place(mask: Any, regions: Sequence[Region], size: tuple[int, int]) ->
         if not regions:
             raise UsageError("There is no mask; point at a place, or give a mask.")
         mask = np.max([region.tensor().numpy() for region in regions], axis=0)
-    array = np.asarray(mask.detach().cpu() if isinstance(mask, Tensor) else mask)
+    if isinstance(mask, Tensor):
+        mask = mask.detach().cpu()
+        mask = mask.float() if mask.is_floating_point() else mask
+    array = np.asarray(mask)
     if array.ndim != 2:
         raise UsageError(f"The mask has shape {array.shape}; a mask is (height, width).")
     if array.shape != (size[1], size[0]):

@@ -55,6 +55,10 @@ def keep_background(
 
 
 def _ssim(photo: np.ndarray, background: np.ndarray, outside: np.ndarray) -> float:
-    window = min(7, *((side - 1) // 2 * 2 + 1 for side in outside.shape))
+    """The mean outside the mask; what is too small for a window of three pixels goes on beyond its sides."""
+    height, width = outside.shape
+    beyond = (0, max(0, 3 - height)), (0, max(0, 3 - width)), (0, 0)
+    photo, background = np.pad(photo, beyond, "edge"), np.pad(background, beyond, "edge")
+    window = min(7, *((side - 1) // 2 * 2 + 1 for side in photo.shape[:2]))
     similarity = structural_similarity(photo, background, channel_axis=-1, win_size=window, full=True)[1]
-    return float(similarity.mean(axis=-1)[outside].mean())
+    return float(similarity.mean(axis=-1)[:height, :width][outside].mean())

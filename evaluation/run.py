@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from ..editing.editor import Editor
 from ..editing.job import Setup, checked
-from ..errors import InlayError, ModelError
+from ..errors import InlayError, ModelError, UsageError
 from ..photos.photo import Photo
 from .features import Clip, Lpips, load_features
 from .job import EVALUATIONS, REAL, AnyEvaluation, EditEvaluation, GenerateEvaluation, RemoveEvaluation
@@ -31,7 +31,7 @@ def evaluate(
     action: Literal["generate", "edit", "remove"],
     dataset: str | Path = "toybox",
     *,
-    output: Path,
+    output: str | Path,
     editor: Editor | None = None,
     progress: bool = False,
     **settings: Any,
@@ -42,8 +42,10 @@ def evaluate(
         dataset: a folder or instances file, or `toybox` for the embedded benchmark.
         settings: fields of the action's record in `inlay.evaluation.job`, which says what each means.
     """
+    if action not in EVALUATIONS:
+        raise UsageError(f"There is no evaluation {action!r}; choose one of {', '.join(EVALUATIONS)}.")
     job = checked(EVALUATIONS[action], dataset=dataset, **settings)
-    return measure(job, output, editor=editor, progress=progress)
+    return measure(job, Path(output), editor=editor, progress=progress)
 
 
 def measure(

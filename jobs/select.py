@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -64,14 +65,14 @@ def select(photo: Photo, job: Pointing, setup: Setup = Setup()) -> Selected:
     if len(given & {"select", "mask"}) and len(given) > 1:
         raise UsageError("Choose one way to point: --point and --box together, or --select, or --mask.")
     if job.mask:
-        return Selected(tuple(refined(read(file, photo, job), job) for file in job.mask))
+        return Selected(places([read(file, photo, job) for file in job.mask], job))
     found = offered(photo, job, setup)
     chosen = tuple(pick(one, picked(job.pick)) for one in found)
     if not all(mask.any() for mask in chosen):
         raise UsageError(
             f"{found[0].backend} finds nothing there; point at the middle of the thing, or draw a closer box."
         )
-    return Selected(tuple(refined(mask, job) for mask in chosen), found)
+    return Selected(places(chosen, job), found)
 
 
 def offered(photo: Photo, job: Pointing, setup: Setup) -> tuple[Masks, ...]:
@@ -110,15 +111,32 @@ def read(file: str, photo: Photo, job: Pointing) -> Mask:
     return alpha
 
 
-def refined(mask: Mask, job: Pointing | RemoveJob) -> Mask:
-    """Holes filled, grown, inverted, softened: whatever the job asks for.
+def places(found: Sequence[Mask], job: Pointing) -> tuple[Mask, ...]:
+    """The places, refined as the job says: each by itself, or where what is not in it counts, all together.
 
     Raises:
-        UsageError: nothing is left.
+        UsageError: nothing is left, or places with words of their own are to be inverted.
     """
-    grow = default_growth(mask) if job.mask_grow is None else job.mask_grow
-    if mask.dtype != bool and (job.mask_fill_holes or grow or job.mask_soften):
-        mask = mask >= 0.5
+    if len(found) > 1 and job.mask_invert and len(getattr(job, "words", ())) > 1:
+        raise UsageError("What is around several places has no words of each; leave out --mask-invert, or all but one.")
+    if job.mask_invert or ((job.mask_grow or 0) < 0 and len(getattr(job, "words", ())) < 2):
+        found = [np.maximum.reduce(found)]
+    return tuple(refined(mask, job) for mask in found)
+
+
+def refined(mask: Mask, job: Pointing | RemoveJob) -> Mask:
+    """Holes filled, grown, inverted, softened: whatever the job asks for. A soft mask does not grow by itself.
+
+    Raises:
+        UsageError: nothing is left, or a soft mask is to change.
+    """
+    soft = mask.dtype != bool
+    grow = (0.0 if soft else default_growth(mask)) if job.mask_grow is None else job.mask_grow
+    if soft and (job.mask_fill_holes or grow or job.mask_soften):
+        raise UsageError(
+            "A mask of opacities stays as it is drawn; leave out --mask-fill-holes, --mask-grow and --mask-soften, or "
+            "--mask-read opacity."
+        )
     if job.mask_fill_holes:
         mask = masks.fill_holes(mask)
     if grow:

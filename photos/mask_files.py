@@ -166,7 +166,10 @@ def load_labels(path: str | Path) -> Int[np.ndarray, "H W"]:
 def _levels_of_json(path: Path) -> Float[np.ndarray, "H W"]:
     try:
         require_file(path)
-        return decode_rle(json.loads(path.read_text("utf-8"))).astype(np.float32)
+        content = json.loads(path.read_text("utf-8"))
+        if isinstance(content, list):
+            raise UsageError(f"{path} holds {len(content)} masks; save the one that is meant as a file of its own.")
+        return decode_rle(content).astype(np.float32)
     except (OSError, ValueError, RecursionError) as error:
         raise PhotoError(f"The mask {path} cannot be read: {error}.") from error
 

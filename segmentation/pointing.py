@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from functools import reduce
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
@@ -9,6 +10,7 @@ from jaxtyping import Bool
 
 from ..errors import UsageError
 from .backends import load
+from .masks import two_valued
 from .protocol import Masks, Prompts, Segmenter, check_box, check_pixels, check_points
 
 Pick = Literal["all", "largest", "best"] | int
@@ -22,7 +24,7 @@ def segment(
     boxes: Sequence[Sequence[float]] = (),
     mask: Bool[np.ndarray, "H W"] | None = None,
     text: str | None = None,
-    backend: str | Segmenter = "auto",
+    backend: str | Path | Segmenter = "auto",
     detector: str = "auto",
     offline: bool = False,
     device: str = "auto",
@@ -47,7 +49,7 @@ def segment(
 
         return find(pixels, text, detector=detector, backend=backend, offline=offline, device=device)
     prompts = prompts_for(pixels.shape[:2], points, labels, boxes, mask)
-    encoded = (load(backend, offline, device) if isinstance(backend, str) else backend).encode(pixels)
+    encoded = load(backend, offline, device).encode(pixels)
     return reduce(_join, (encoded.predict(prompt) for prompt in prompts))
 
 
@@ -62,6 +64,7 @@ def prompts_for(
     height, width = size[:2]
     xy, marks = check_points(points, labels, (height, width))
     corners = [check_box(box, (height, width)) for box in boxes]
+    mask = None if mask is None else two_valued(mask)
     if mask is not None and mask.shape != (height, width):
         raise UsageError(
             f"The mask is {mask.shape[1]} x {mask.shape[0]} pixels and the photo {width} x {height}; they must agree."
@@ -69,13 +72,15 @@ def prompts_for(
     if not corners and mask is None and not (marks == 1).any():
         wanted = "a point on the thing: all points say what it is not" if len(marks) else "a point, a box or a text"
         raise UsageError(f"Nothing is pointed at; give {wanted}.")
-    if len(corners) < 2:
-        return [Prompts(xy, marks, corners[0] if corners else None, mask)]
-    if mask is not None:
-        raise UsageError("An earlier mask goes with one thing; give one box, or none.")
+    if not corners:
+        return [Prompts(xy, marks, None, mask)]
     inside = np.array([((xy >= box[:2]) & (xy < box[2:])).all(axis=1) for box in corners]).reshape(len(corners), -1)
     if not (inside.any(axis=0) | (marks == 0)).all():
-        raise UsageError("With several boxes each point that says 'this' must lie in one of them.")
+        raise UsageError("With boxes each point that says 'this' must lie in one of them.")
+    if len(corners) == 1:
+        return [Prompts(xy, marks, corners[0], mask)]
+    if mask is not None:
+        raise UsageError("An earlier mask goes with one thing; give one box, or none.")
     return [
         Prompts(xy[own | (marks == 0)], marks[own | (marks == 0)], box)
         for box, own in zip(corners, inside, strict=True)
@@ -90,7 +95,7 @@ def pick(found: Masks, which: Pick = "best") -> Bool[np.ndarray, "H W"]:
         return found.best
     if which == "largest":
         return found.masks[int(np.argmax(found.masks.sum(axis=(1, 2))))]
-    if isinstance(which, str) or not 1 <= which <= len(found.masks):
+    if not isinstance(which, int) or not 1 <= which <= len(found.masks):
         raise UsageError(
             f"There are {len(found.masks)} masks; pick all, largest, best, or a number from 1, not {which}."
         )

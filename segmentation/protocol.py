@@ -14,7 +14,7 @@ from ..errors import UsageError
 _KEEP = 4  # encoded photos that a second click can come back to
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Prompts:
     """What a person points at, for one thing, in pixels of the photo as it is displayed.
 
@@ -28,7 +28,7 @@ class Prompts:
     mask: Bool[np.ndarray, "H W"] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Masks:
     """Masks of a photo, best first. `scores` in [0, 1] are the backend's own estimate of each mask's quality (the best
     mask need not have the highest); `phrases` names what was found in each, for masks asked for by text."""

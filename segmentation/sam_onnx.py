@@ -66,8 +66,12 @@ def load_onnx(folder: Path, name: str, device: str = "auto") -> OnnxSam:
     encoder = _session(encoders[0].read_bytes(), encoders[0], device)
     decoder = _session(_all_masks(decoders[0]), decoders[0], device)
     entries, wanted = encoder.get_inputs(), {entry.name for entry in decoder.get_inputs()}
-    if len(entries) != 1 or len(entries[0].shape) != 4 or wanted != _DECODER_INPUTS:
+    outputs = encoder.get_outputs()
+    if len(entries) != 1 or len(outputs) != 1 or len(entries[0].shape) != 4 or wanted != _DECODER_INPUTS:
         raise ModelError(f"The ONNX files in {folder} are not an encoder and a decoder of Segment Anything.")
+    height, width = entries[0].shape[2:]
+    if not isinstance(width, int) or height != width:
+        raise ModelError(f"{encoders[0]} takes pictures of {height} x {width}; export it for a fixed square.")
     return OnnxSam(name, encoder, decoder)
 
 

@@ -25,7 +25,7 @@ def find(
     text: str,
     *,
     detector: str = "auto",
-    backend: str | Segmenter = "auto",
+    backend: str | Path | Segmenter = "auto",
     least_score: float = 0.3,
     offline: bool = False,
     device: str = "auto",
@@ -47,7 +47,7 @@ def find(
     keep = scores >= least_score
     if not keep.any():
         raise _nothing(text, scores, least_score)
-    encoded = (load(backend, offline, device) if isinstance(backend, str) else backend).encode(pixels)
+    encoded = load(backend, offline, device).encode(pixels)
     found = [encoded.predict(Prompts(box=box)) for box in boxes[keep]]
     order = np.argsort(-scores[keep], kind="stable")
     return Masks(

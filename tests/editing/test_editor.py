@@ -144,6 +144,24 @@ def test_what_an_editor_does_not_act_on_is_refused(editor, photo, mask, setting)
         editor.extend(photo, left=8, mask_grow=3)
 
 
+def test_what_an_editor_is_loaded_with_and_how_files_are_written_is_said_elsewhere(editor, photo, mask):
+    for setting in ({"lora": "a.safetensors"}, {"embedding": "b"}, {"vae": "c"}, {"model": "toybox"}):
+        name = next(iter(setting))
+        with pytest.raises(UsageError, match=f"give {name}= to Editor.from_pretrained"):
+            editor.edit(photo, mask, PROMPT, steps=1, **setting)
+        with pytest.raises(UsageError, match=f"give {name}= to Editor.from_pretrained"):
+            editor.generate(PROMPT, steps=1, **setting)
+    with pytest.raises(UsageError, match=r"give quality= to Photo\.save"):
+        editor.edit(photo, mask, PROMPT, steps=1, quality=20)
+
+
+def test_a_mask_may_be_a_tensor_of_any_precision(editor, photo, mask):
+    made = [
+        editor.edit(photo, torch.from_numpy(mask).to(kind), PROMPT, steps=1) for kind in (torch.bool, torch.bfloat16)
+    ]
+    assert (made[0].images[0].pixels == made[1].images[0].pixels).all()
+
+
 def test_several_words_need_places(editor, photo, mask):
     job = EditJob(prompt="a red apple and a cat", words=("apple", "cat"), steps=1)
     with pytest.raises(UsageError, match="apple, cat need a place each"):

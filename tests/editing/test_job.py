@@ -6,11 +6,12 @@ import inspect
 import typing
 from typing import Annotated, Any
 
+import numpy as np
 import pytest
 import typer
 from inlay.cli import takes
 from inlay.editing.editor import Editor
-from inlay.editing.job import EditJob, Facts, GenerateJob, Record, SamplingJob, Shell, checked, merged, says
+from inlay.editing.job import EditJob, ExtendJob, Facts, GenerateJob, Record, SamplingJob, Shell, checked, merged, says
 from inlay.editing.settings import EditSettings, GenerateSettings
 from inlay.errors import UsageError
 from typer.testing import CliRunner
@@ -67,6 +68,7 @@ def test_one_field_more_is_an_option_a_row_and_a_part_of_the_form() -> None:
     [
         ({"point": ["3,4", "5,6,0"]}, {"point": [[3, 4], [5, 6, 0]]}),
         ({"box": "1,2,3,4"}, {"box": [[1, 2, 3, 4]]}),
+        ({"box": "1,2,3,4", "point": "3,4"}, {"box": [1, 2, 3, 4], "point": [3, 4]}),
         ({"method": "zest:fraction=0.3+paint-with-words"}, None),
         ({"mask": "a.png", "words": "a cat"}, {"mask": ["a.png"], "words": ["a cat"]}),
         ({"colour": ["#f00=cat"]}, {"colour": {"#f00": "cat"}}),
@@ -81,6 +83,24 @@ def test_a_field_reads_what_the_shell_writes_and_what_json_holds(shell: dict[str
 
 def test_a_size_is_width_first_in_the_shell_and_height_first_in_json() -> None:
     assert checked(GenerateJob, prompt="x", size="512x384") == checked(GenerateJob, prompt="x", size=[384, 512])
+
+
+def test_pixels_to_add_are_whole_and_none_below_0() -> None:
+    assert checked(ExtendJob, left=np.int64(8), top="20%") == checked(ExtendJob, left="8", top="20%")
+    for wrong in (-8, 8.0, True, "far"):
+        with pytest.raises(UsageError, match="neither a number of pixels, such as 200, nor a share"):
+            checked(ExtendJob, left=wrong)
+
+
+def test_what_is_said_of_a_wrong_value_is_short() -> None:
+    with pytest.raises(UsageError, match=r"The setting photo cannot be .*\.\.\.: ") as refused:
+        checked(EditJob, prompt="x", photo=list(range(10_000)))
+    assert len(str(refused.value)) < 200
+
+
+def test_a_pair_is_given_once() -> None:
+    with pytest.raises(UsageError, match="#f00 is given twice"):
+        checked(EditJob, prompt="x", colour=["#f00=cat", "#f00=dog"])
 
 
 @pytest.mark.parametrize(

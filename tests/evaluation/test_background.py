@@ -38,7 +38,10 @@ def test_more_noise_is_less_fidelity() -> None:
 
 
 def test_small_photos_have_a_similarity_too() -> None:
-    assert background_fidelity(PHOTO[:4, :5], PHOTO[:4, :5], MASK[:4, :5]).ssim == 1
+    for height, width in ((4, 5), (1, 9), (9, 2), (1, 1)):
+        small, mask = PHOTO[:height, :width], np.zeros((height, width), bool)
+        assert background_fidelity(small, small, mask).ssim == pytest.approx(1)
+        assert background_fidelity(small, 255 - small, mask).ssim < 0.9
 
 
 def test_sizes_and_full_masks_are_refused() -> None:

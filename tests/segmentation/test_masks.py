@@ -105,3 +105,23 @@ def test_an_empty_mask_has_no_place():
     for place in (masks.bounding_box, masks.inner_point):
         with pytest.raises(UsageError, match="empty"):
             place(np.zeros((4, 4), bool))
+
+
+@settings(deadline=None)
+@given(any_mask, radius)
+def test_bytes_are_masks_too(mask, pixels):
+    grey = np.where(mask, np.uint8(130), np.uint8(127))
+    for change in (masks.grow, masks.shrink, masks.feather):
+        assert (change(grey, pixels) == change(mask, pixels)).all()
+    for change in (masks.invert, masks.fill_holes, masks.drop_specks, masks.components):
+        assert (change(grey) == change(mask)).all()
+    assert masks.inner_depth(grey) == masks.inner_depth(mask)
+    assert (masks.resize(grey, (5, 7)) == masks.resize(mask, (5, 7))).all()
+    assert masks.iou(grey, mask) == 1
+
+
+@pytest.mark.parametrize("mask", [np.ones((3, 3), np.float32), [[True]], np.ones((3, 3), np.int64)])
+def test_what_may_have_more_than_two_values_is_no_mask(mask):
+    for change in (masks.invert, masks.fill_holes, masks.bounding_box, masks.union):
+        with pytest.raises(UsageError, match="is none of two values"):
+            change(mask)

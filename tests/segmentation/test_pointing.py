@@ -43,6 +43,12 @@ def test_several_boxes_are_several_things(scene):
     assert masks.iou(found.best, left | right) > 0.9
 
 
+def test_a_box_around_all_of_the_photo_leaves_its_rim_to_the_rest(scene):
+    photo, left = scene[:2]
+    found = segment(photo, boxes=[(0, 0, photo.shape[1], photo.shape[0])], points=[(20, 30)], backend="grabcut").best
+    assert masks.iou(found, left) > 0.8
+
+
 def test_an_earlier_mask_is_corrected(scene):
     photo, left, right = scene
     found = segment(photo, mask=left | right, points=[(20, 30), (67, 30)], labels=[1, 0], backend="grabcut")
@@ -89,6 +95,7 @@ def test_a_large_photo_gets_a_mask_of_its_size():
         ({"boxes": [(10, 10, float("nan"), 40)]}, "leaves the photo"),
         ({"boxes": [(10, 10, 20)]}, "four numbers"),
         ({"boxes": [(0, 0, 9, 9), (20, 0, 30, 9)], "points": [(50, 50)]}, "must lie in one of them"),
+        ({"boxes": [(0, 0, 9, 9)], "points": [(50, 50)]}, "must lie in one of them"),
         ({"mask": np.zeros((5, 5), bool)}, "5 x 5 pixels and the photo 90 x 60"),
         ({"text": "dog", "points": [(5, 5)]}, "not both"),
         ({"text": " "}, "text to select by is empty"),

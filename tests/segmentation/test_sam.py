@@ -310,6 +310,19 @@ def test_what_is_no_sam_is_refused(tmp_path, onnx_folder, sam, capsys):
     assert "run by a pickle" not in capsys.readouterr().out
 
 
+@pytest.mark.parametrize("sides", [("height", "width"), (SIDE, 2 * SIDE)])
+def test_an_encoder_of_no_fixed_square_is_refused(tmp_path, onnx_folder, sides):
+    import onnx
+
+    model = onnx.load(onnx_folder / "encoder.onnx")
+    for side, said in zip(model.graph.input[0].type.tensor_type.shape.dim[2:], sides, strict=True):
+        setattr(side, "dim_param" if isinstance(said, str) else "dim_value", said)
+    onnx.save(model, tmp_path / "encoder.onnx")
+    shutil.copy(onnx_folder / "decoder.onnx", tmp_path)
+    with pytest.raises(ModelError, match=r"export it for a fixed square|not an ONNX model that onnxruntime can run"):
+        load(tmp_path)
+
+
 def test_an_encoder_without_its_decoder_is_refused(tmp_path, onnx_folder):
     (tmp_path / "encoder.onnx").write_bytes((onnx_folder / "encoder.onnx").read_bytes())
     with pytest.raises(ModelError, match="0 SAM decoders"):

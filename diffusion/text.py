@@ -76,7 +76,7 @@ class Prompts:
             states.append(out.hidden_states[-2])
             if hasattr(encoder, "text_projection"):  # its own pooling may take a learned word for the end mark
                 ends = (ids == tokenizer.eos_token_id).int().argmax(dim=1)
-                pooled = encoder.text_projection(out.last_hidden_state[torch.arange(len(ids)), ends])
+                pooled = encoder.text_projection(out.last_hidden_state[torch.arange(len(ids), device=device), ends])
         joined = torch.cat(states, dim=-1)
         assert pooled is not None, "SDXL's second text encoder projects"
         if negative and self.zero_empty:

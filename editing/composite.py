@@ -77,8 +77,6 @@ def opacity_of(mask: Bool[np.ndarray, "h w"] | Float[np.ndarray, "h w"], feather
     inside = opacity >= 0.5
     if feather == 0 or not inside.any():
         return opacity
-    if not np.isin(opacity, (0, 1)).all():  # a mask of opacities says itself how it falls
-        return opacity
     distance = cv2.distanceTransform((~inside).astype(np.uint8), cv2.DIST_L2, cv2.DIST_MASK_PRECISE)
     ramp = np.where(distance <= feather, 1 - distance / np.float32(feather + 1), 0)
     return np.maximum(

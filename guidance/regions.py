@@ -112,8 +112,8 @@ class Place:
 
     @cached_property
     def covered(self) -> float:
-        """Its share of the picture: pixels that belong to it at least half as much as any."""
-        return float((self.mask >= 0.5 * self.mask.max()).float().mean())
+        """Its share of the picture, by `as_set`."""
+        return float(as_set(self.mask[None]).float().mean())
 
     def boost(self, area: float) -> float:
         """Help for a small region: (`AREA` / covered) ** area, at least 1."""

@@ -109,11 +109,6 @@ def test_poisson_takes_a_tone_shift_out(place: str) -> None:
     assert np.abs(made - photo)[seam].mean() < 0.6 * 40
 
 
-def test_a_soft_mask_falls_as_it_is_drawn() -> None:
-    mask = np.linspace(0, 1, 20, dtype=np.float32)[None].repeat(3, 0)
-    assert (opacity_of(mask, 4) == mask).all()
-
-
 def test_poisson_keeps_the_patchs_detail_in_its_place() -> None:
     photo, mask = np.full((60, 80, 3), 120, np.uint8), rectangle(60, 80, (20, 15, 60, 45))
     patch = np.full((60, 80, 3), 160, np.uint8)

@@ -6,6 +6,7 @@ import difflib
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import Any
 
 import torch
@@ -105,9 +106,8 @@ class Prompts:
     def read(self, prompt: str) -> str:
         """The words of the prompt that the model reads whole."""
         words = prompt.split()
-        while len(self.pieces(" ".join(words))) > self.limit:
-            words.pop()
-        return " ".join(words)
+        ends = accumulate(len(self.pieces(word)) for word in words)
+        return " ".join(word for word, end in zip(words, ends, strict=True) if end <= self.limit)
 
     def find(self, prompt: str, phrase: str, occurrence: int | None = None) -> tuple[int, ...]:
         """Token indices (begin mark is 0) of a phrase in a prompt, matched as a whole run of words.

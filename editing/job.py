@@ -129,7 +129,8 @@ def parse_pairs(value: Any) -> Any:
     if not isinstance(value, list | tuple):
         return value
     pairs = [pair(str(one)) for one in value]
-    if doubled := [name for index, (name, _) in enumerate(pairs) if name in dict(pairs[:index])]:
+    names = [name for name, _ in pairs]
+    if doubled := [name for name in names if names.count(name) > 1]:
         raise UsageError(f"{doubled[0]} is given twice; once is meant.")
     return dict(pairs)
 

@@ -117,9 +117,10 @@ def places(found: Sequence[Mask], job: Pointing) -> tuple[Mask, ...]:
     Raises:
         UsageError: nothing is left, or places with words of their own are to be inverted.
     """
-    if len(found) > 1 and job.mask_invert and len(getattr(job, "words", ())) > 1:
+    worded = len(getattr(job, "words", ())) > 1
+    if worded and job.mask_invert and len(found) > 1:
         raise UsageError("What is around several places has no words of each; leave out --mask-invert, or all but one.")
-    if job.mask_invert or ((job.mask_grow or 0) < 0 and len(getattr(job, "words", ())) < 2):
+    if job.mask_invert or ((job.mask_grow or 0) < 0 and not worded):
         found = [np.maximum.reduce(found)]
     return tuple(refined(mask, job) for mask in found)
 

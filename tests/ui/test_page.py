@@ -375,7 +375,6 @@ def edited(look: Any, serve: Serve, photos: dict[str, Path], tmp_path: Path) -> 
     page.settle()
     page.fill(prompt="a red apple", steps="3", seed="5", images="3")
     page.tab.get_by_role("slider", name="Grow", exact=True).fill("4")
-    page.settle()
     page.button("Edit").click()
     page.result()
     return page, served

@@ -467,6 +467,22 @@ def test_of_two_candidates_the_one_chosen_last_is_looked_at(edited: Any) -> None
     assert chosen == ["false", "true", "false"]
 
 
+def test_a_result_that_comes_before_the_answer_to_its_request_is_shown(look: Any, serve: Serve, photos: Any) -> None:
+    page = look(serve(photos["disc"]))
+    page.click(80, 60)
+    page.settle()
+    page.fill(prompt="a red apple", steps="1")
+    held: list[Any] = []
+    page.tab.route("**/runs", lambda route: held.append(route))
+    page.button("Edit").click()
+    while not held:
+        page.tab.wait_for_timeout(20)
+    answer = held[0].fetch()
+    page.items("History").first.wait_for()
+    held[0].fulfill(response=answer)
+    page.result()
+
+
 def test_a_page_opens_over_a_history_that_cannot_be_listed(look: Any, disc: Served) -> None:
     """And hears of its runs."""
     page = look(disc)

@@ -12,7 +12,9 @@ const mine = new Map(); // runs that this page asked for: the photo that they ar
 export function started(run) {
   if (!run) return;
   mine.set(run.run, { photo: subject()?.photo, added: desk.mode === "extend" ? frame().slice(0, 2) : [0, 0] });
-  tell(run);
+  const told = runs.get(run.run); // news of a quick run come before the answer to its request
+  if (told?.state === "done" && told.action !== "attention") arrived(told.result, true);
+  else tell(run);
 }
 
 function tell(run) {

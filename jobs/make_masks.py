@@ -14,7 +14,7 @@ from ..photos.mask_files import FORMATS, save_mask
 from ..photos.overlay import overlay as drawn
 from ..photos.overlay import overlay_labels
 from ..photos.photo import Photo
-from ..photos.save import check_output
+from ..photos.save import STANDARD_OUTPUT, check_output
 from ..segmentation.everything import everything
 from .select import Mask, Selected, opened, refined, select
 
@@ -45,6 +45,8 @@ def make_masks(
         UsageError, PhotoError: outputs that cannot be written; whatever `Photo.open` and `select` raise.
     """
     check_outputs(output, overlay, overwrite)
+    if candidates and output == STANDARD_OUTPUT:
+        raise UsageError("Standard output takes one mask: name a file for --candidates.")
     photo = opened(job, setup)
     selected = differing(photo, job, setup) if job.difference else select(photo, job, setup)
     score = min((float(one.scores.max()) for one in selected.candidates), default=None)

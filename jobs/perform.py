@@ -108,13 +108,16 @@ def perform(
     """
     prepared = prepare(job, setup)
     work = prepared.work
+    words = watched(work.job, prepared.places) if attention else ()
+    if attention and not words:
+        raise UsageError("There are no words whose attention could be shown; give a prompt that names things.")
     result = (editor or editor_for(job.model, setup, job.adapters)).run(
         work.job,
         work.photo,
         work.mask,
         work.regions,
         shown=work.shown,
-        attention=watched(work.job, prepared.places) if attention else (),
+        attention=words,
         on_step=on_step,
         on_glimpse=on_glimpse,
     )

@@ -255,6 +255,19 @@ def test_folders_for_attention_are_checked_before_the_work(edit: Any) -> None:
     assert Path("used/3-steps.png").read_bytes() != b"mine"
 
 
+def test_attention_of_no_words_is_refused(inlay_command: Any, model_folder: Any) -> None:
+    nothing = inlay_command(
+        "remove", "photo.png", *BOX, "-o", "o.png", "--save-attention", "w", "-m", model_folder("sd1")
+    )
+    refused(nothing, 2, "no words whose attention")
+    assert not Path("w").exists()
+    assert not Path("o.png").exists()
+
+
+def test_standard_output_takes_no_candidates(inlay_command: Any) -> None:
+    refused(inlay_command("mask", "photo.png", *BOX, "--candidates", "-o", "-"), 2, "Standard output takes one mask")
+
+
 def test_a_full_disk_leaves_no_half_file(edit: Any, folder: Path) -> None:
     assert edit("photo.png", *BOX, out="warm.png").code == 0  # whatever is cached on disk is cached now
     before = sorted(folder.iterdir())

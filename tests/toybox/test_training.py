@@ -20,6 +20,7 @@ from inlay.toybox.workshop.denoising import (
     AROUND_THINGS,
     CONTINUED,
     MARGIN,
+    OUTLINED,
     SETTLED,
     SURROUNDED,
     UNSAID,
@@ -168,20 +169,30 @@ def test_errors_beside_the_place_cost_nothing() -> None:
 
 
 @given(st.integers(1, 6), st.integers(1, 6), st.lists(st.floats(0, 1, exclude_max=True), min_size=6, max_size=6))
-def test_a_place_is_all_or_a_box_around_the_thing_or_anywhere(tall: int, wide: int, chances: list[float]) -> None:
+def test_a_place_is_all_or_close_around_the_thing_or_a_box_anywhere(tall: int, wide: int, chances: list[float]) -> None:
     covered = torch.zeros(16, 12, dtype=torch.bool)
-    covered[5 : 5 + tall, 3 : 3 + wide] = True
+    covered[5 : 5 + tall, 3] = covered[5, 3 : 3 + wide] = True  # an L
     place = place_of(covered, chances)
     assert place.any()
     rows, columns = place.any(1), place.any(0)
-    assert torch.equal(place, rows[:, None] & columns)
-    assert all(int((side.int().diff() != 0).sum()) <= 2 for side in (rows, columns)), "one box"
+    assert all(int((side.int().diff() != 0).sum()) <= 2 for side in (rows, columns)), "one place"
     if chances[0] >= SURROUNDED:
         assert place.all()
     elif chances[1] < AROUND_THINGS:
         assert place[covered].all()
         assert int(rows.sum()) < tall + 2 * MARGIN
         assert int(columns.sum()) < wide + 2 * MARGIN
+    if not chances[1] < OUTLINED or chances[0] >= SURROUNDED:
+        assert torch.equal(place, rows[:, None] & columns), "a box"
+
+
+def test_an_outlined_place_has_the_things_shape() -> None:
+    covered = torch.zeros(8, 8, dtype=torch.bool)
+    covered[2:6, 2] = covered[2, 2:6] = True
+    assert torch.equal(place_of(covered, (0, 0, 0, 0, 0, 0)), covered)
+    grown = place_of(covered, (0, 0, 0.99, 0, 0, 0))
+    assert int(grown.sum()) == 6 * 3 + 3 * 3  # an L two cells thicker
+    assert grown[covered].all()
 
 
 def test_a_place_is_without_a_caption_only_if_it_hides_no_thing() -> None:

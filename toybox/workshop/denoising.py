@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Bool, Float, Int
 from torch import Generator, Tensor, nn
 
@@ -25,12 +26,14 @@ SETTLED = 0.5
 LEVELS = (0.59, 0.16, 0.023)
 """Shares of signal variance at which attention is looked at: Stable Diffusion's at t = 300, 600 and 850."""
 
-SURROUNDED = 0.4
+SURROUNDED = 0.5
 """Share of the scenes of which a place alone is noised, as an edit shows a photo: see `place_of`."""
-AROUND_THINGS = 0.6
+AROUND_THINGS = 0.65
 """Share of those places that hold what the caption names; the others lie anywhere, as removals and extensions do."""
-MARGIN = 6
-"""Cells by which a place reaches beyond its things, on each side less than this."""
+OUTLINED = 0.25
+"""Share of them that have the things' outline, as masks by segmentation do; the rest around things are boxes."""
+MARGIN = 2
+"""Cells by which a place reaches beyond its things, on each side less than this: in an edit a thing fills its place."""
 
 UNSAID = 0.8
 """Share of the wholly noised scenes of a noun more than once of which the caption is left out: see `silence`."""
@@ -81,7 +84,9 @@ class Denoising:
 
 
 def place_of(covered: Bool[Tensor, "h w"], chances: Sequence[float]) -> Bool[Tensor, "h w"]:
-    """The cells of a scene that are noised: all of them, or a box, beside which the network sees the scene as it is.
+    """The cells of a scene that are noised: all, or a place beside which the network sees the scene as it is.
+
+    Such a place is a box, or has the things' outline.
 
     A network that has seen such scenes paints a place in a photo with its surroundings before its eyes. No channel
     says which cells are noised, for noise is plain to see. `covered`: by things that are named; `chances`: six
@@ -91,6 +96,9 @@ def place_of(covered: Bool[Tensor, "h w"], chances: Sequence[float]) -> Bool[Ten
     place = torch.ones(height, width, dtype=torch.bool)
     if chances[0] >= SURROUNDED:
         return place
+    if covered.any() and chances[1] < OUTLINED:
+        cells = 2 * int(MARGIN * chances[2]) + 1
+        return F.max_pool2d(covered.float()[None], cells, 1, cells // 2)[0] > 0
     if covered.any() and chances[1] < AROUND_THINGS:
         above, below, before, after = (int(MARGIN * chance) for chance in chances[2:])
         left, top, right, bottom = bounds(covered.numpy())

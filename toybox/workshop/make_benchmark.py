@@ -40,6 +40,8 @@ PHOTOS = 0.35
 """The share of its scenes on photos, likewise."""
 TWINS = 0.12
 """The share of its scenes of several things that are of one kind, likewise."""
+SIZES = ((0.25, 0.75), (0.20, 0.50), (0.16, 0.38))
+"""(smallest, largest) side of a thing in scenes of 1, 2, 3 things, likewise."""
 BATCH = 32
 
 
@@ -171,7 +173,7 @@ def main() -> None:
     parser.add_argument("--small", action="store_true", help="one small thing in every scene")
     options = parser.parse_args()
     torch.set_num_threads(1)
-    world = replace(WORLD, edits=False, small=0.0, counts=COUNTS, photos=PHOTOS, twins=TWINS, doubles=0.0)
+    world = replace(WORLD, counts=COUNTS, sizes=SIZES, photos=PHOTOS, twins=TWINS, edits=False, small=0.0, doubles=0.0)
     atlas = load_atlas(world.nouns, world.size, options.sprites)
     if options.small:
         world = replace(world, sizes=(SMALL, SMALL))

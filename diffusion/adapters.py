@@ -282,6 +282,8 @@ def add_words(parts: dict[str, Any], file: Path) -> None:
 
     pipe, tensors = pipeline(parts), load_file(file)
     (word,) = words_of(file)
+    if any(word in tokenizer.get_vocab() for tokenizer in parts["tokenizers"]):
+        raise ModelError(f"{file} teaches {word!r}, a word that the model knows already; rename the file or its word.")
     for key, encoder, tokenizer in zip(
         sorted(tensors, reverse=True), parts["encoders"], parts["tokenizers"], strict=True
     ):

@@ -3,7 +3,7 @@
 from typing import IO, TYPE_CHECKING
 
 import numpy as np
-from jaxtyping import Shaped, UInt8
+from jaxtyping import Shaped, UInt8, UInt16
 
 from ..errors import PhotoError, UsageError
 from .metadata import metadata_of, orientation_of
@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 _VIA = {"YCbCr": "RGB", "HSV": "RGB", "RGBX": "RGB", "PA": "RGBA", "RGBa": "RGBA", "La": "LA"}
 _ROWS = 128
+_BITS, _PHOTOMETRIC, _PLANAR, _EXTRA_SAMPLES = 258, 262, 284, 338
+"""TIFF's tags: 0 is white if photometric is 0; colours lie plane by plane if planar is 2; extra samples of (1,) are an
+alpha that the colours have been multiplied by."""
 
 
 def from_pillow(image: "Image", name: str, file: IO[bytes] | None = None, frame: int = 0) -> Raster:
@@ -21,6 +24,8 @@ def from_pillow(image: "Image", name: str, file: IO[bytes] | None = None, frame:
     samples, mode, palette = _pillow_samples(image, name, file, frame)
     orientation = orientation_of(image)
     metadata, warnings = metadata_of(image, turned=orientation in (5, 6, 7, 8))
+    if image.mode == "CMYK" and max(getattr(image, "tag_v2", {}).get(_BITS, (8,))) == 16:
+        warnings += ("the photo's 16 bits a sample were rounded to 8",)
     icc = image.info.get("icc_profile") or None
     return Raster(
         samples=turned(samples, orientation), mode=mode, palette=palette, icc=icc, metadata=metadata, warnings=warnings
@@ -41,13 +46,17 @@ def turned(samples: Shaped[np.ndarray, "h w ..."], orientation: int) -> Shaped[n
 def _pillow_samples(
     image: "Image", name: str, file: IO[bytes] | None, frame: int
 ) -> tuple[Shaped[np.ndarray, "h w ..."], str, UInt8[np.ndarray, "n 4"] | None]:
-    sixteen = file is not None and _sixteen_bit(image)
+    sixteen, tags = file is not None and _sixteen_bit(image), getattr(image, "tag_v2", {})
     image.load()
     if sixteen and file is not None:
+        if tags.get(_PLANAR) == 2:
+            raise PhotoError(f"{name} keeps its 16-bit colours plane by plane, which is not read: save it interleaved")
         see_through = image.mode in ("LA", "RGBA") or "transparency" in image.info
-        return *_sixteen_bit_samples(file, frame, see_through), None
+        samples, mode = _sixteen_bit_samples(file, frame, see_through)
+        return _unassociated(samples) if tags.get(_EXTRA_SAMPLES) == (1,) else samples, mode, None
     if image.mode.startswith("I;16") or (image.format == "PPM" and image.mode == "I"):
-        return np.asarray(image).astype(np.uint16), "I;16", None
+        grey = np.asarray(image).astype(np.uint16)
+        return ~grey if tags.get(_PHOTOMETRIC) == 0 else grey, "I;16", None
     if image.mode in _VIA:
         image = image.convert(_VIA[image.mode])
     if image.mode in ("1", "L", "RGB") and "transparency" in image.info:  # one colour that means transparent
@@ -88,7 +97,7 @@ def _sixteen_bit(image: "Image") -> bool:
     """Whether the file holds 16 bits a colour sample, which Pillow would halve."""
     if image.format == "PNG":
         return str(getattr(image, "tile", [None])[0].args).endswith("16B")
-    bits = getattr(image, "tag_v2", {}).get(258, (8,))
+    bits = getattr(image, "tag_v2", {}).get(_BITS, (8,))
     return image.mode in ("RGB", "RGBA", "RGBX") and max(bits) == 16
 
 
@@ -104,6 +113,13 @@ def _sixteen_bit_samples(file: IO[bytes], frame: int, alpha: bool) -> tuple[Shap
     if samples.ndim == 2:
         return samples, "I;16"
     return samples[..., [2, 1, 0, 3] if alpha else [2, 1, 0]], "RGBA;16" if alpha else "RGB;16"
+
+
+def _unassociated(samples: UInt16[np.ndarray, "h w 4"]) -> UInt16[np.ndarray, "h w 4"]:
+    """The colours of samples that were multiplied by their alpha."""
+    colours, alpha = samples[..., :3].astype(np.uint32), samples[..., 3:]
+    divided = np.minimum(colours * 65_535 // np.maximum(alpha, 1), 65_535).astype(np.uint16)
+    return np.concatenate([divided, alpha], -1)
 
 
 def from_array(array: Shaped[np.ndarray, "h w ..."]) -> Raster:

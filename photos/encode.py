@@ -27,11 +27,10 @@ def encode(picture: Raster, format: str, settings: dict[str, Any] | None, qualit
     if format == "WEBP" and quality is not None:
         options = {"quality": quality}
     metadata = picture.metadata
-    extra = {"xmp": metadata.xmp} if metadata.xmp and format != "TIFF" else {}
+    extra: dict[str, Any] = {"xmp": metadata.xmp} if metadata.xmp and format != "TIFF" else {}
     exif = exif_with(metadata.exif, settings, metadata.xmp if format == "TIFF" else b"")
-    return _pillow(
-        picture, format, {**options, **extra, "exif": exif, **_resolution(picture), "icc_profile": picture.icc}
-    )
+    extra["exif"] = exif_from(exif) if format == "TIFF" else exif  # of bytes Pillow would parse the text itself
+    return _pillow(picture, format, {**options, **extra, **_resolution(picture), "icc_profile": picture.icc})
 
 
 _OPTIONS: dict[str, dict[str, Any]] = {

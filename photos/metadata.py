@@ -2,6 +2,7 @@
 
 import json
 import re
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,8 @@ _ASCII = b"ASCII\0\0\0"
 # orientation, 700 XMP, 34675 ICC), and 34377, Photoshop's block with its thumbnail of the unedited photo.
 _STORAGE = {*range(254, 267), 273, 274, *range(277, 282), 284, *range(288, 294), 301, 317, 318, 319, *range(320, 348)}
 _STORAGE |= {*range(512, 522), 529, 530, 531, 532, 700, 34377, 34675}
+# PNG texts that hold our settings, XMP and, as ImageMagick writes it, EXIF.
+_KEPT_ELSEWHERE = (KEY, "xml:com.adobe.xmp", "raw profile type exif", "raw profile type app1")
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,6 +55,13 @@ class Metadata:
 NO_METADATA = Metadata()
 
 
+class _Text(str):
+    """EXIF text that keeps its bytes: Pillow reads them as Latin-1, and would write "?" for each beyond ASCII."""
+
+    def encode(self, encoding: str = "latin-1", errors: str = "strict") -> bytes:
+        return super().encode("latin-1")
+
+
 def metadata_of(image: "Image", turned: bool) -> tuple[Metadata, tuple[str, ...]]:
     """The metadata of a loaded image, and a warning if it could not be read.
 
@@ -59,7 +69,7 @@ def metadata_of(image: "Image", turned: bool) -> tuple[Metadata, tuple[str, ...]
     """
     info = image.info
     xmp, comment, dpi = info.get("xmp", b""), info.get("comment", b""), info.get("dpi")
-    texts = {key: value for key, value in getattr(image, "text", {}).items() if key not in (KEY, "XML:com.adobe.xmp")}
+    texts = {key: value for key, value in getattr(image, "text", {}).items() if key.lower() not in _KEPT_ELSEWHERE}
     exif, shown = _exif_of(image, turned), image.size[::-1] if turned else image.size
     metadata = Metadata(
         exif=exif or b"",
@@ -119,12 +129,19 @@ def upright(xmp: bytes, size: tuple[int, int]) -> bytes:
 
 
 def exif_from(exif: bytes) -> "Exif":
-    """EXIF bytes, parsed."""
+    """EXIF bytes, parsed; what is written of it again keeps its text's bytes."""
     from PIL.Image import Exif
 
     parsed = Exif()
     parsed.load(exif)
+    for tags in (parsed, *(parsed.get_ifd(tag) for tag in (EXIF_IFD, GPS_IFD) if tag in parsed)):
+        tags.update(_kept(tags))
     return parsed
+
+
+def _kept(tags: Mapping[int, Any], leave: Collection[int] = ()) -> dict[int, Any]:
+    """The tags but those to `leave`, with text whose bytes stay as they are."""
+    return {tag: _Text(value) if isinstance(value, str) else value for tag, value in tags.items() if tag not in leave}
 
 
 def settings_of(image: "Image") -> dict[str, Any] | None:
@@ -157,12 +174,10 @@ def _exif_of(image: "Image", turned: bool) -> bytes | None:
 
     try:
         found, kept = image.getexif(), Exif()
-        for tag, value in found.items():
-            if tag not in _STORAGE and tag not in (EXIF_IFD, GPS_IFD):
-                kept[tag] = value
+        kept.update(_kept(found, leave={*_STORAGE, EXIF_IFD, GPS_IFD}))
         for ifd in (EXIF_IFD, GPS_IFD):
             if entries := found.get_ifd(ifd):
-                kept.get_ifd(ifd).update({tag: value for tag, value in entries.items() if tag != _INTEROP})
+                kept.get_ifd(ifd).update(_kept(entries, leave={_INTEROP}))
         if _user_comment(found) is not None:
             del kept.get_ifd(EXIF_IFD)[_USER_COMMENT]
         camera = kept.get_ifd(EXIF_IFD)

@@ -16,7 +16,7 @@ STANDARD_OUTPUT = Path("-")
 LOSSY = ("JPEG", "WEBP")
 """Formats that have a quality."""
 _LONGEST_NAME = 255
-_LONGEST_SIDE = {"JPEG": 65_535, "WEBP": 16_383}
+_LONGEST_SIDE = {"JPEG": 65_500, "WEBP": 16_383}
 
 
 def check_output(

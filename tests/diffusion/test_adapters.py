@@ -129,6 +129,12 @@ def with_end_mark(encoder, mark):
     return made
 
 
+def test_a_word_that_the_model_knows_is_not_taught_again(adapter, model_folder, tmp_path):
+    known = tmp_path / "cat.safetensors"
+    save_file({"cat": load_file(adapter("embedding"))["<thing>"]}, known)
+    refused("teaches 'cat', a word that the model knows", model_folder("sd1"), embedding=(str(known),))
+
+
 def test_what_stands_behind_a_learned_word_counts_in_the_pooled_embedding(adapter, model_folder):
     """As in SDXL's published configuration, the encoder takes the largest token for the end mark; learned ones are."""
     model = load(model_folder("sdxl"), embedding=(str(adapter("embedding", "sdxl")),))

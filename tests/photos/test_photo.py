@@ -147,6 +147,23 @@ def test_sixteen_bits_come_from_the_file_whole(tmp_path: Path) -> None:
     np.testing.assert_array_equal(Photo.open(tmp_path / "c.tif").samples, samples[..., 0])
 
 
+def test_sixteen_bit_tiffs_of_other_kinds_are_read_right_or_refused(tmp_path: Path) -> None:
+    samples = np.random.default_rng(0).integers(0, 65_536, (9, 12, 3), dtype=np.uint16)
+    alpha = np.full((9, 12, 1), 40_000, np.uint16)
+    multiplied = np.concatenate([(samples.astype(np.uint64) * alpha // 65_535).astype(np.uint16), alpha], -1)
+    tifffile.imwrite(tmp_path / "alpha.tif", multiplied, photometric="rgb", extrasamples=["assocalpha"])
+    read = Photo.open(tmp_path / "alpha.tif").samples
+    np.testing.assert_allclose(read[..., :3].astype(int), samples, atol=2)
+    np.testing.assert_array_equal(read[..., 3:], alpha)
+    tifffile.imwrite(tmp_path / "negative.tif", samples[..., 0], photometric="miniswhite")
+    np.testing.assert_array_equal(Photo.open(tmp_path / "negative.tif").samples, 65_535 - samples[..., 0])
+    tifffile.imwrite(tmp_path / "planes.tif", samples.transpose(2, 0, 1), photometric="rgb", planarconfig="separate")
+    with pytest.raises(PhotoError, match="plane by plane"):
+        Photo.open(tmp_path / "planes.tif")
+    tifffile.imwrite(tmp_path / "ink.tif", multiplied, photometric="separated")
+    assert any("rounded to 8" in warning for warning in Photo.open(tmp_path / "ink.tif").warnings)
+
+
 def test_sixteen_bit_transparency_is_kept(tmp_path: Path) -> None:
     photo = photo_of("RGBA;16", 5, 4)
     photo.save(tmp_path / "a.png")

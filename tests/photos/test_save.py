@@ -17,6 +17,7 @@ from inlay.photos.photo import Photo
 from inlay.photos.read import read_settings
 from inlay.photos.save import check_output
 from PIL import ExifTags, Image, JpegImagePlugin
+from PIL.PngImagePlugin import PngInfo
 
 CHANGED = np.zeros((64, 96), bool)
 CHANGED[16:40, 24:56] = True
@@ -99,6 +100,40 @@ def test_metadata_goes_along(tmp_path: Path, source: str, target: str) -> None:
         if source != ".webp" and target != ".webp":
             assert [round(float(dpi)) for dpi in image.info["dpi"]] == [240, 240]
     assert read_settings(tmp_path / f"out{target}") == {"seed": 1}
+
+
+@pytest.mark.parametrize("target", [".jpg", ".png", ".webp", ".tif"])
+@pytest.mark.parametrize("deep", [False, True])
+def test_text_beyond_ascii_keeps_its_bytes(tmp_path: Path, target: str, deep: bool) -> None:
+    owner, lens = "© 2024 José".encode(), "Objektiv für Jörg".encode()
+    exif = Image.Exif()
+    exif[0x8298] = "C" * len(owner)  # Pillow writes no such text itself: put it in the place of one as long
+    exif.get_ifd(0x8769)[0xA434] = "L" * len(lens)
+    stored = exif.tobytes().replace(b"C" * len(owner), owner).replace(b"L" * len(lens), lens)
+    Image.fromarray(scene()).save(tmp_path / "in.jpg", exif=stored)
+    photo = Photo.open(tmp_path / "in.jpg")
+    if deep:
+        photo = replace(Photo.from_image(scene().astype(np.uint16) * 257), metadata=photo.metadata)
+    photo.save(tmp_path / f"out{target}", settings={"seed": 1})
+    with Image.open(tmp_path / f"out{target}") as image:
+        assert image.getexif()[0x8298].encode("latin-1") == owner
+        assert image.getexif().get_ifd(0x8769)[0xA434].encode("latin-1") == lens
+
+
+def test_exif_in_a_png_text_is_kept_once(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[274], exif[271] = 6, "Maker"
+    body = exif.tobytes()
+    texts = PngInfo()
+    texts.add_text("Raw profile type exif", f"\nexif\n{len(body):8}\n{body.hex()}\n")  # as ImageMagick writes it
+    Image.fromarray(scene()).save(tmp_path / "in.png", pnginfo=texts)
+    photo = Photo.open(tmp_path / "in.png")
+    assert photo.size == (64, 96)
+    photo.save(tmp_path / "out.png")
+    assert Photo.open(tmp_path / "out.png").size == (64, 96)
+    with Image.open(tmp_path / "out.png") as image:
+        assert image.getexif()[271] == "Maker"
+        assert "Raw profile type exif" not in image.info
 
 
 def test_metadata_of_sixteen_bit_tiff(tmp_path: Path) -> None:

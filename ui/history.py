@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from ..errors import InlayError, UsageError
 from ..photos.mask_files import save_mask
 from ..photos.photo import Photo
 from ..photos.save import write_file
+from .form import showing
 
 DIGITS = 16
 """Hexadecimal digits of SHA-256 that name a file by its content."""
@@ -51,21 +53,21 @@ class History:
     def results(self) -> Path:
         return self.folder / "results"
 
-    def incoming(self) -> Path:
-        """Where the bytes of a photo go that may yet be refused."""
+    def incoming(self, name: str) -> Path:
+        """Where the bytes of a photo go that may yet be refused, with the ending of what its owner calls it."""
         self.photos.mkdir(parents=True, exist_ok=True)
-        return self.photos / f".incoming-{uuid4().hex}"
+        ending = Path(name).suffix.lower()
+        ending = ending if re.fullmatch(r"\.\w{1,5}", ending) else ""
+        return self.photos / f".incoming-{uuid4().hex}{ending}"
 
     def take_photo(self, file: Path, name: str) -> str:
-        """Move a readable photo in; `name` is what its owner calls it. Returns its id."""
+        """Move a readable photo in from where it was `incoming` under that name. Returns its id."""
         with file.open("rb") as stream:
             identity = hashlib.file_digest(stream, "sha256").hexdigest()[:DIGITS]
         if self._photo_files(identity):
             file.unlink()
         else:
-            ending = Path(name).suffix.lower()
-            ending = ending if re.fullmatch(r"\.\w{1,5}", ending) else ""
-            file.replace(self.photos / f"{plain(Path(name).stem) or 'photo'}-{identity}{ending}")
+            file.replace(self.photos / f"{plain(Path(name).stem) or 'photo'}-{identity}{file.suffix}")
         return identity
 
     def photo(self, identity: str) -> Path:
@@ -87,7 +89,8 @@ class History:
         return Path(job.photo).stem[: -DIGITS - 1] if isinstance(job, Opening) and job.photo else "picture"
 
     def _photo_files(self, identity: str) -> list[Path]:
-        return sorted(self.photos.glob(f"*-{identity}*"))
+        """A name may hold another photo's id before its own."""
+        return sorted(file for file in self.photos.glob(f"*-{identity}*") if file.stem.endswith(identity))
 
     def keep_mask(self, mask: Bool[np.ndarray, "H W"]) -> str:
         """Write a mask, once; returns its id."""
@@ -138,9 +141,24 @@ class History:
             raise UsageError("That result is no longer in the history folder.")
         try:
             kept = json.loads((folder / "result.json").read_text("utf-8"))
-            return Result(folder, tuple(kept["records"]), tuple(kept["notes"]))
+            return Result(self, folder, tuple(kept["records"]), tuple(kept["notes"]))
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise UsageError(f"The file {folder / 'result.json'} cannot be read.") from error
+
+    def at_home(self, job: Job) -> Job:
+        """A job whose files that are gone from where they were are those of their names here: the history was moved."""
+
+        def found(name: str, folder: Path) -> str:
+            here = folder / Path(name).name
+            return str(here) if here.is_file() and not os.path.exists(name) else name
+
+        moved: dict[str, Any] = {}
+        for field, folder in (("photo", self.photos), ("layout", self.masks)):
+            if name := getattr(job, field, None):
+                moved[field] = found(name, folder)
+        if masks := getattr(job, "mask", ()):
+            moved["mask"] = tuple(found(mask, self.masks) for mask in masks)
+        return showing(job.model_copy(update=moved), lambda picture: found(picture, self.photos))
 
     def all_results(self) -> list[Result]:
         """Newest first; those that cannot be read, of another version or spoilt, are left where they are."""
@@ -155,6 +173,7 @@ class History:
 class Result:
     """A finished run: one record, as `Written.record` gives it, for each picture, best first."""
 
+    history: History
     folder: Path
     records: tuple[dict[str, Any], ...]
     notes: tuple[str, ...]
@@ -177,9 +196,10 @@ class Result:
         return self.folder / self.records[number]["path"]
 
     def record(self, number: int) -> Record:
-        """The settings of a picture."""
+        """The settings of a picture, its files where they are now."""
         self.picture(number)
-        return checked(Record, **self.records[number]["settings"])
+        record = checked(Record, **self.records[number]["settings"])
+        return record.model_copy(update={"job": self.history.at_home(record.job)})
 
     def attention(self, number: int) -> Path:
         """The folder of a picture's attention pictures; it need not be there."""

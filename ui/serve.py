@@ -103,7 +103,7 @@ def kept(history: History, photo: Path, setup: Setup) -> str:
     """The id under which a photo is kept; it is read first, so that what is wrong with it is said at once."""
     readable(photo, str(photo), setup.max_pixels)
     try:
-        copy = history.incoming()
+        copy = history.incoming(photo.name)
         shutil.copyfile(photo, copy)
         return history.take_photo(copy, photo.name)
     except OSError as error:

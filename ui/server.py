@@ -207,7 +207,7 @@ class Server:
         """A photo's bytes become a photo of the history; `?shown` for a picture that is none to be edited."""
         name = Path(request.query_params.get("name", "")).name or "photo"
         try:
-            file = self.history.incoming()
+            file = self.history.incoming(name)
             try:
                 with file.open("xb") as stream:
                     async for part in body(request, LARGEST_UPLOAD):
@@ -240,7 +240,7 @@ class Server:
         return JSONResponse(answer)
 
     async def photo(self, request: Request) -> Response:
-        return await shown(self.history.photo(request.path_params["photo"]))
+        return await shown(self.history.photo(request.path_params["photo"]), self.setup.max_pixels)
 
     async def point(self, request: Request) -> Response:
         """The mask of what is pointed at, cut out; a header says where it stands."""
@@ -372,7 +372,7 @@ class Server:
         path = result.picture(number)
         if "download" in request.query_params:
             return FileResponse(path, filename=path.name)
-        return await shown(path)
+        return await shown(path, self.setup.max_pixels)
 
     async def small(self, request: Request) -> Response:
         result, number = self.asked_result(request)
@@ -386,10 +386,10 @@ class Server:
         return JSONResponse({"command": form.command(record, picture), "row": row})
 
     async def more(self, request: Request) -> Response:
-        """The same again from the next seeds."""
+        """The same again from the next seeds that no run is about to paint."""
         result, _ = self.asked_result(request)
         job = result.record(0).job
-        again = job.model_copy(update={"seed": job.seed + job.num_images})
+        again = job.model_copy(update={"seed": self.work.next_seed(job)})
         return JSONResponse(self.work.ask(again, result.picture(0).suffix).news())
 
     async def attention(self, request: Request) -> Response:
@@ -416,9 +416,10 @@ class Server:
         result, number = self.asked_result(request)
 
         def copied() -> dict[str, Any]:
-            file = self.history.incoming()
-            file.write_bytes(result.picture(number).read_bytes())
-            return self.told(self.take(file, result.picture(number).name))
+            picture = result.picture(number)
+            file = self.history.incoming(picture.name)
+            file.write_bytes(picture.read_bytes())
+            return self.told(self.take(file, picture.name))
 
         return JSONResponse(await run_in_threadpool(copied))
 
@@ -464,20 +465,20 @@ def unpacked(bits: bytes, width: int, height: int) -> Bool[np.ndarray, "H W"]:
     return np.unpackbits(packed, axis=1, count=width).astype(bool)
 
 
-async def shown(path: Path) -> Response:
+async def shown(path: Path, max_pixels: int) -> Response:
     """A picture's file where browsers show its kind, else a PNG of it."""
     with path.open("rb") as file:
         kind = next((kind for start, kind in SHOWN.items() if file.read(4).startswith(start) or file.seek(0)), None)
     if kind:
         return FileResponse(path, media_type=kind, headers=FOR_EVER)
-    return Response(await run_in_threadpool(as_png, path), media_type="image/png", headers=FOR_EVER)
+    return Response(await run_in_threadpool(as_png, path, max_pixels), media_type="image/png", headers=FOR_EVER)
 
 
-def as_png(path: Path) -> bytes:
+def as_png(path: Path, max_pixels: int) -> bytes:
     import io
 
     stream = io.BytesIO()
-    Photo.open(path).image.save(stream, "PNG", compress_level=1)
+    Photo.open(path, max_pixels=max_pixels).image.save(stream, "PNG", compress_level=1)
     return stream.getvalue()
 
 

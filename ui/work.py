@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 State = Literal["waiting", "loading", "working", "done", "failed", "cancelled"]
 REMEMBERED = 50
-"""Runs, finished ones too, of which a page that opens is told."""
+"""Runs that are over, of which a page that opens is told beside all others."""
 SHARE = 4
 """Looking at the forming picture may take one part in so many of a run's time."""
 SMALL = 240
@@ -63,6 +63,10 @@ class Run:
     """When, on the monotonic clock, the next preview is due."""
     stop: threading.Event = field(default_factory=threading.Event)
 
+    @property
+    def over(self) -> bool:
+        return self.state in ("done", "failed", "cancelled")
+
     def news(self) -> dict[str, Any]:
         """What pages are told."""
         return {
@@ -83,7 +87,7 @@ class Work:
 
     def __init__(self, history: History, setup: Setup, events: Events) -> None:
         self.history, self.setup, self.events = history, setup, events
-        self.runs: deque[Run] = deque(maxlen=REMEMBERED)
+        self.runs: list[Run] = []
         self._waiting: deque[Run] = deque()
         self._changed = threading.Condition()
         self._closed = False
@@ -104,11 +108,18 @@ class Work:
         with self._changed:
             self._count += 1
             run = Run(self._count, job, ending, attention_of)
-            self.runs.append(run)
+            forgotten = [one.number for one in self.runs if one.over][:-REMEMBERED]
+            self.runs = [*(one for one in self.runs if one.number not in forgotten), run]
             self._waiting.append(run)
             self._changed.notify()
         self.events.publish("run", run.news())
         return run
+
+    def next_seed(self, job: Job) -> int:
+        """The seed after those of a job, and of the runs under way that differ from it by their seed alone."""
+        alike = [run.job for run in self.runs if not (run.over or run.attention_of)]
+        alike = [one for one in alike if one.model_copy(update={"seed": job.seed}) == job]
+        return max(one.seed + one.num_images for one in (job, *alike))
 
     def cancel(self, number: int) -> None:
         """Stop a run at its next step, or before it begins; one that is over stays as it is."""
@@ -203,7 +214,7 @@ class Work:
 
     def _tell(self, run: Run, state: State, message: str = "") -> None:
         run.state, run.message = state, message
-        if state in ("done", "failed", "cancelled"):
+        if run.over:
             run.preview = None
         self.events.publish("run", run.news())
 

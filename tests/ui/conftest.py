@@ -13,7 +13,10 @@ from urllib.parse import urlsplit
 import numpy as np
 import pytest
 from inlay import Photo
+from inlay.editing.job import Job, Setup
+from inlay.ui.history import History
 from inlay.ui.serve import Page, page
+from inlay.ui.work import small_file
 
 CHROMIUM = Path("/usr/bin/chromium")
 
@@ -65,12 +68,12 @@ Serve = Callable[..., Served]
 
 @pytest.fixture(scope="session")
 def serve(tmp_path_factory: pytest.TempPathFactory, model_folder: Any) -> Iterator[Serve]:
-    """Serves a page of a tiny random model, masks by GrabCut: photo, folder -> Served. All end with the session."""
+    """Serves a page of a tiny random model, masks by GrabCut: photo, folder, setup -> Served. All end together."""
     threads: list[tuple[Page, threading.Thread]] = []
 
-    def start(photo: Path | None = None, folder: Path | None = None) -> Served:
+    def start(photo: Path | None = None, folder: Path | None = None, setup: Setup = Setup()) -> Served:
         folder = folder or tmp_path_factory.mktemp("history")
-        made = page(photo, model=str(model_folder("sd1")), segmenter="grabcut", folder=folder)
+        made = page(photo, model=str(model_folder("sd1")), segmenter="grabcut", folder=folder, setup=setup)
         thread = threading.Thread(target=made.serve)
         thread.start()
         threads.append((made, thread))
@@ -101,6 +104,18 @@ def chromium() -> Iterator[Any]:
         browser = driver.chromium.launch(executable_path=str(CHROMIUM), args=flags)
         yield browser
         browser.close()
+
+
+def keep(history: History, job: Job, name: str = "a.png") -> str:
+    """A result of a grey picture, as a run of the job would have left it. Returns its name."""
+    folder = history.new_result(job.prompt)
+    grey = Photo.from_image(np.full((8, 8, 3), 128, np.uint8))
+    for file in (folder / name, small_file(folder / name)):
+        grey.save(file)
+    made_by = dict.fromkeys(("inlay", "torch", "diffusers", "weights", "device", "dtype"), "")
+    settings = {"job": job.model_dump(mode="json"), "facts": made_by | {"image_seed": job.seed, "size": (8, 8)}}
+    history.close_result(folder, [{"path": name, "settings": settings}], [])
+    return folder.name
 
 
 def numbered(width: int, height: int) -> Photo:

@@ -13,10 +13,12 @@ from typing import Any
 import numpy as np
 import pytest
 from inlay import Photo
+from inlay.editing.job import EditJob, GenerateJob
 from inlay.photos.read import read_settings
+from inlay.ui.history import History
 from PIL import Image
 
-from .conftest import Serve, Served, numbered, whereabouts
+from .conftest import Serve, Served, keep, numbered, whereabouts
 
 pytestmark = pytest.mark.browser
 
@@ -324,6 +326,43 @@ def test_a_stroke_stays_where_a_click_finds_more_and_a_click_brings_back_what_wa
     assert page.covers(70, 60)
 
 
+@pytest.mark.parametrize("meanwhile", ["an answer", "an undoing"])
+def test_a_stroke_stays_whole_whatever_comes_while_it_is_painted(look: Any, disc: Served, meanwhile: str) -> None:
+    page = look(disc)
+    held: list[Any] = []
+    page.tab.route("**/mask", lambda route: held.append(route))
+    if meanwhile == "an answer":
+        page.click(80, 60)
+    page.tab.keyboard.press("b")
+    page.drag((20, 100), (60, 100))
+    page.tab.mouse.move(*page.place(20, 20))
+    page.tab.mouse.down()
+    page.tab.mouse.move(*page.place(60, 20), steps=5)
+    if meanwhile == "an answer":
+        held[0].continue_()
+        page.settle()
+    else:
+        page.tab.keyboard.press("Control+z")
+    page.drawn()
+    assert page.covers(20, 20)
+    page.tab.mouse.move(*page.place(120, 20), steps=5)
+    page.tab.mouse.up()
+    assert [page.covers(x, 20) for x in (20, 60, 120)] == [True] * 3
+    assert page.covers(40, 100) == page.covers(80, 60) == (meanwhile == "an answer")
+
+
+def test_a_click_whose_answer_failed_is_asked_again(look: Any, disc: Served) -> None:
+    page = look(disc)
+    page.tab.route("**/mask", lambda route: route.fulfill(status=400, body='{"error": "Not now."}'), times=1)
+    page.click(80, 60)
+    page.tab.get_by_text("Not now.").wait_for()
+    page.click(80, 60)  # takes the point away
+    page.click(80, 60)
+    page.settle()
+    assert page.asked == [{"points": [[80, 60, 1]], "box": None, "text": ""}] * 2
+    assert page.covers(80, 60)
+
+
 def test_the_brush_changes_its_size_and_the_mask_grows_under_ones_eyes(look: Any, disc: Served) -> None:
     page = look(disc)
     page.tab.keyboard.press("b")
@@ -496,6 +535,34 @@ def test_a_page_opens_over_a_history_that_cannot_be_listed(look: Any, disc: Serv
     page.result()
 
 
+def test_a_page_opens_over_a_photo_that_cannot_be_shown(look: Any, disc: Served) -> None:
+    page = look(disc)
+    page.tab.route(re.compile(r"/photos/\w+$"), lambda route: route.fulfill(status=400, body='{"error": "Too large."}'))
+    page.tab.reload()
+    page.tab.get_by_text("Too large.").wait_for()
+    page.tab.wait_for_selector("#edit-method-list option", state="attached")
+    assert page.tab.get_by_role("heading", name="Open a photo").is_visible()
+
+
+def test_a_result_whose_photo_is_gone_is_looked_at_all_the_same(look: Any, serve: Serve, tmp_path: Path) -> None:
+    history = History(tmp_path)
+    photo, mask = (str(folder / "gone-0123456789abcdef.png") for folder in (history.photos, history.masks))
+    keep(history, EditJob(prompt="a cat", photo=photo, mask=(mask,)))
+    page = look(serve(folder=tmp_path))
+    page.items("History").first.click()
+    page.result()
+    assert page.tab.locator("#said .wrong").count() == 1
+
+
+def test_the_kind_of_file_comes_back_with_a_result(look: Any, serve: Serve, tmp_path: Path) -> None:
+    keep(History(tmp_path), GenerateJob(prompt="a cat", quality=80), "a.jpg")
+    page = look(serve(folder=tmp_path))
+    page.items("History").first.click()
+    page.result()
+    saved = page.tab.locator("#generate-save-as")
+    assert (page.tab.locator("#generate-quality").input_value(), saved.input_value()) == ("80", ".jpg")
+
+
 def test_attention_is_shown_on_demand(edited: Any) -> None:
     page, _ = edited
     page.button("Attention").click()
@@ -538,10 +605,24 @@ def test_a_run_shows_its_steps_and_its_picture_and_can_be_cancelled(
     page.fill(steps="900", images="8")
     page.tab.keyboard.press("Control+Enter")
     page.tab.wait_for_selector(".run")
+    page.tab.keyboard.press("Escape")  # leaves the field
     page.tab.keyboard.press("Escape")
     page.tab.wait_for_selector(".run", state="detached")
     entries = json.loads(served.ask("GET", "/history").body)
     assert [entry["prompt"] for entry in entries] == ["a dog"]
+
+
+def test_escape_leaves_a_field_before_it_cancels(look: Any, disc: Served) -> None:
+    page = look(disc)
+    cancelled: list[str] = []
+    page.tab.route("**/cancel", lambda route: (cancelled.append(route.request.url), route.fulfill(body="{}")))
+    run = {"run": 99, "action": "edit", "prompt": "a cat", "state": "waiting", "total": 0, "preview": None}
+    page.tab.evaluate("async (run) => (await import('/page/runs.js')).started(run)", run)
+    page.tab.get_by_role("textbox", name="Prompt", exact=True).focus()
+    page.tab.keyboard.press("Escape")
+    with page.tab.expect_response("**/cancel"):
+        page.tab.keyboard.press("Escape")
+    assert len(cancelled) == 1
 
 
 def test_places_with_words_of_their_own_and_a_refusal_in_words(look: Any, disc: Served) -> None:
@@ -760,6 +841,33 @@ def test_a_picture_is_copied_and_pasted(look: Any, disc: Served) -> None:
     (file,) = (disc.folder / "photos").glob(f"*-{pasted}*")
     (original,) = (disc.folder / "photos").glob(f"*-{first}*")
     np.testing.assert_array_equal(Photo.open(file).pixels, Photo.open(original).pixels)
+
+
+def test_text_that_has_a_picture_beside_it_is_pasted_into_a_field_as_text(look: Any, disc: Served) -> None:
+    page = look(disc)
+    taken = page.tab.evaluate(
+        "['edit-prompt', 'canvas'].map((id) => {"
+        " const clipboardData = new DataTransfer();"
+        " clipboardData.setData('text/plain', 'a cat');"
+        " clipboardData.items.add(new File(['none'], 'cells.png', { type: 'image/png' }));"
+        " const pasted = new ClipboardEvent('paste', { clipboardData, bubbles: true, cancelable: true });"
+        " return !document.getElementById(id).dispatchEvent(pasted) })"
+    )
+    assert taken == [False, True]
+
+
+def test_of_two_photos_the_one_sent_last_stays_though_the_first_takes_longer(
+    look: Any, served: Served, photos: dict[str, Path]
+) -> None:
+    page = look(served)
+    held: list[Any] = []
+    page.tab.route("**/photos?name=disc.png", lambda route: held.append(route))
+    page.tab.set_input_files("#file", str(photos["disc"]))
+    page.open(photos["portrait"])
+    with page.tab.expect_response("**/photos?name=disc.png"):
+        held[0].continue_()
+    page.tab.wait_for_timeout(300)  # long enough to be decoded
+    assert page.size() == [300, 400]
 
 
 def test_a_thing_is_found_by_its_name(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import re
@@ -17,14 +18,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 from inlay import Photo
-from inlay.editing.job import GenerateJob
+from inlay.editing.job import EditJob, GenerateJob, Reference, Setup
 from inlay.ui import server
 from inlay.ui.guard import Guard
 from inlay.ui.history import History
 from inlay.ui.serve import listening
-from inlay.ui.server import ENDINGS
+from inlay.ui.server import ENDINGS, Server
+from inlay.ui.work import REMEMBERED
+from starlette.requests import Request
 
-from .conftest import Served
+from .conftest import Serve, Served, keep
 
 PAGE = Path(server.__file__).parent / "page"
 
@@ -182,6 +185,30 @@ def test_what_is_no_photo_is_refused_by_its_own_name(served: Served, sent: bytes
     assert not list((served.folder / "photos").glob(".incoming*"))
 
 
+def test_a_raw_file_is_refused_by_the_ending_of_its_name(served: Served) -> None:
+    sentence = refused(served.ask("POST", "/photos?name=shot.DNG", png()))
+    assert sentence.startswith("shot.DNG is a camera's raw file")
+    assert not list((served.folder / "photos").glob("*.dng"))
+
+
+def test_a_photo_under_the_stored_name_of_another_is_not_taken_for_it(served: Served) -> None:
+    first, second = png(31, 20), png(20, 31)
+    told = json.loads(served.ask("POST", "/photos?name=zebra.png", first).body)
+    other = json.loads(served.ask("POST", f"/photos?name={told['name']}", second).body)
+    assert served.ask("GET", f"/photos/{told['photo']}").body == first
+    assert served.ask("GET", f"/photos/{other['photo']}").body == second
+
+
+def test_a_photo_that_browsers_do_not_show_is_read_within_the_pages_own_limit(serve: Serve, tmp_path: Path) -> None:
+    history = History(tmp_path)
+    file = history.incoming("scan.tif")
+    Photo.from_image(np.zeros((20, 30, 3), np.uint8)).save(file)
+    photo = history.take_photo(file, "scan.tif")
+    assert serve(folder=tmp_path, setup=Setup(max_pixels=600)).ask("GET", f"/photos/{photo}").status == 200
+    small = serve(folder=tmp_path, setup=Setup(max_pixels=599))
+    assert "more than the limit of 599" in refused(small.ask("GET", f"/photos/{photo}"))
+
+
 def test_photos_come_back_byte_for_byte_or_as_a_picture_that_browsers_show(served: Served, tmp_path: Path) -> None:
     told = json.loads(served.ask("POST", "/photos?name=My%20Photo.PNG", png(33, 21)).body)
     assert (told["width"], told["height"]) == (33, 21)
@@ -297,14 +324,54 @@ def test_what_somebody_spoilt_in_the_history_hides_nothing_else(serve: Serve, tm
     history = History(tmp_path)
     for spoilt in ("", "[]", "{}", '{"records": [{"path": "a.png"}], "notes": []}', '{"records": 3, "notes": []}'):
         (history.new_result("spoilt") / "result.json").write_text(spoilt)
-    job = GenerateJob(prompt="a cat", layout=str(history.masks / "0123456789abcdef.json"))
-    made_by = dict.fromkeys(("inlay", "torch", "diffusers", "weights", "device", "dtype"), "")
-    facts = made_by | {"image_seed": 1, "size": (8, 8)}
-    whole = history.new_result("whole")
-    settings = {"job": job.model_dump(mode="json"), "facts": facts}
-    history.close_result(whole, [{"path": "a.png", "settings": settings}], [])
+    whole = keep(history, GenerateJob(prompt="a cat", layout=str(history.masks / "0123456789abcdef.json")))
     (entry,) = json.loads(serve(folder=tmp_path).ask("GET", "/history").body)
-    assert (entry["result"], entry["places"]) == (whole.name, []), "its layout is not there, either"
+    assert (entry["result"], entry["places"]) == (whole, []), "its layout is not there, either"
+
+
+def test_a_history_that_was_moved_finds_its_files(serve: Serve, tmp_path: Path) -> None:
+    history, moved = History(tmp_path / "before"), History(tmp_path / "after")
+    file = history.incoming("a.png")
+    file.write_bytes(png())
+    photo = history.photo(history.take_photo(file, "a.png"))
+    mask = history.mask(history.keep_mask(np.ones((30, 40), bool)))
+    layout = history.keep_layout({"prompt": "a cat", "size": [40, 30], "regions": []})
+    gone = str(history.masks / "0123456789abcdef.png")
+    shown = Reference(picture=str(photo))
+    edit = keep(history, EditJob(prompt="a cat", photo=str(photo), mask=(str(mask), gone), reference=shown))
+    generate = keep(history, GenerateJob(prompt="a cat", layout=str(layout)))
+    history.folder.rename(moved.folder)
+    served = serve(folder=moved.folder)
+    row = json.loads(json.loads(served.ask("GET", f"/results/{edit}/0/recipe").body)["row"])
+    assert row["photo"] == row["reference"]["picture"] == str(moved.photos / photo.name)
+    assert row["mask"] == [str(moved.masks / mask.name), gone]
+    row = json.loads(json.loads(served.ask("GET", f"/results/{generate}/0/recipe").body)["row"])
+    assert row["layout"] == str(moved.masks / layout.name)
+
+
+def test_more_of_the_same_never_paints_the_seeds_of_a_run_under_way(tmp_path: Path) -> None:
+    made = Server(History(tmp_path), Setup(), "toybox")
+    result = keep(made.history, GenerateJob(prompt="a cat", seed=5, num_images=3))
+    asked = Request({"type": "http", "path_params": {"result": result}})
+    made.work.ask(GenerateJob(prompt="a dog", seed=70, num_images=3))
+    with ThreadPoolExecutor(1) as pool:  # another test's browser may have left this thread a loop of its own
+        for _ in range(3):
+            pool.submit(asyncio.run, made.more(asked)).result()
+        made.work.cancel(4)
+        pool.submit(asyncio.run, made.more(asked)).result()
+    assert [run.job.seed for run in made.work.runs] == [70, 8, 11, 14, 14]
+
+
+def test_runs_under_way_are_kept_and_of_those_that_are_over_the_newest(tmp_path: Path) -> None:
+    made = Server(History(tmp_path), Setup(), "toybox")
+    for _ in range(REMEMBERED + 5):
+        made.work.ask(GenerateJob(prompt="a cat"))
+    assert len(made.work.runs) == REMEMBERED + 5
+    for number in range(1, REMEMBERED + 3):
+        made.work.cancel(number)
+    assert made.work.runs[0].over
+    made.work.ask(GenerateJob(prompt="a dog"))
+    assert [run.number for run in made.work.runs] == list(range(3, REMEMBERED + 7))
 
 
 def test_a_photo_that_cannot_be_kept_is_refused_in_words(serve: Serve, tmp_path: Path) -> None:

@@ -150,6 +150,9 @@ export function blank() {
   desk.boards.blank = new Places(...size, changed);
 }
 
+let sends = 0;
+let newest = 0; // of the sends whose photo was opened: an earlier one that takes longer comes too late
+
 /** Send a picture's bytes, and hear what it is called; it is opened unless it is only to be shown to a model. */
 export function upload(file, limit, shown = false) {
   return attempt(async () => {
@@ -158,8 +161,12 @@ export function upload(file, limit, shown = false) {
     try {
       const name = encodeURIComponent(file.name || "pasted.png");
       const path = `photos?name=${name}${shown ? "&shown" : ""}`;
+      const mine = ++sends;
       const told = await (await ask(path, { method: "POST", body: file })).json();
-      return shown ? told : await openPhoto(told);
+      if (shown) return told;
+      await openPhoto(told, () => mine > newest);
+      newest = Math.max(newest, mine);
+      return told;
     } finally {
       busy(null);
     }
@@ -213,6 +220,7 @@ export function point(change, at = null) {
   const act = { kind: "points", points: before.points, box: before.box, text: "", ...change };
   act.over = Boolean(at) && before.points.length > 0 && !places.covers(places.active, ...at);
   places.act(act);
+  if (!places.bases.get(keyOf(act))) places.bases.delete(keyOf(act)); // what failed is asked once more
   find();
 }
 
@@ -263,6 +271,7 @@ export async function restore(entry, current) {
   if (entry.photo) await openPhoto(await get(`photos/${entry.photo}/about`), current);
   if (!current()) return;
   desk.forms[entry.action].fill(entry.fields);
+  desk.forms[entry.action].ending.value = /\.\w+$/.exec(entry.pictures[0].name)[0];
   setMode(entry.action);
   if (entry.action in desk.sliders) {
     setSlider("grow", entry.fields.mask_grow ?? (entry.action === "remove" ? AUTO.grow : 0));

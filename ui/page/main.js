@@ -6,7 +6,7 @@ import { Form } from "./form.js";
 import { frame } from "./frame.js";
 import { copyPicture, readHistory, wireResults } from "./results.js";
 import { cancelFirst, listen, started } from "./runs.js";
-import { drawTools, setTool, SHORTCUTS } from "./tools.js";
+import { drawTools, setTool, SHORTCUTS, typing } from "./tools.js";
 
 let limit = 0;
 let finds = false; // by text
@@ -117,7 +117,10 @@ function wire() {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) {
       event.preventDefault();
       run();
-    } else if (event.key === "Escape" && !event.target.closest("dialog")) cancelFirst();
+    } else if (event.key === "Escape" && !event.target.closest("dialog")) {
+      if (typing(event)) event.target.blur();
+      else cancelFirst();
+    }
   });
   wireFiles();
 }
@@ -138,7 +141,7 @@ function wireFiles() {
   });
   document.addEventListener("paste", (event) => {
     const [file] = event.clipboardData.files;
-    if (!file) return;
+    if (!file || (typing(event) && event.clipboardData.types.includes("text/plain"))) return;
     event.preventDefault();
     upload(file, limit);
   });
@@ -166,7 +169,7 @@ async function begin() {
   const kept = sessionStorage.getItem("photo");
   let photo = state.photo;
   if (kept) photo = await get(`photos/${kept}/about`).catch(() => state.photo);
-  if (photo) await openPhoto(photo);
+  if (photo) await attempt(() => openPhoto(photo));
   changed();
   desk.drawn = () => {
     document.documentElement.dataset.ready = "yes";

@@ -35,7 +35,7 @@ export class Places {
     this.bases = new Map();
     this.layers = new Map();
     this.words = new Map();
-    this.painting = false;
+    this.painting = null; // the stroke that is being painted
     this.past = [];
     this.future = [];
     const first = this.fresh([]);
@@ -124,9 +124,10 @@ export class Places {
       layer = { pen: context(this.maskWidth, this.maskHeight), acts: null, version: 0 };
       this.layers.set(place.id, layer);
     }
-    if (layer.acts !== place.acts) {
-      this.draw(layer, place.acts);
-      layer.acts = place.acts;
+    const acts = this.painting && place === this.active ? [...place.acts, this.painting] : place.acts;
+    if (layer.acts !== acts) {
+      this.draw(layer, acts);
+      layer.acts = acts;
       layer.version++;
     }
     return layer.pen.canvas;
@@ -200,20 +201,15 @@ export class Places {
 
   /** Paint while the pointer moves; `act` the finished stroke afterwards. */
   paint(stroke, from) {
+    this.painting = stroke;
     this.mask(this.active);
-    const layer = this.layers.get(this.active.id);
-    this.stroke(layer.pen, stroke, from);
-    layer.version++;
-    this.painting = true;
+    this.stroke(this.layers.get(this.active.id).pen, stroke, from);
   }
 
-  /** The stroke that `paint` drew as an act, without drawing it again. */
+  /** The stroke that `paint` drew becomes an act, and need not be drawn again. */
   painted(stroke) {
-    const layer = this.layers.get(this.active.id);
-    this.painting = false;
+    this.painting = null;
     this.act(stroke);
-    layer.acts = this.active.acts;
-    this.changed();
   }
 
   covers(place, x, y) {

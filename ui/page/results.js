@@ -46,12 +46,12 @@ function drawHistory() {
   }
 }
 
-/** Bring a result back with its photo, masks, words and settings, and look at it. */
-export const open = (entry) => attempt(async () => {
+/** Bring a result back with its photo, masks, words and settings, as far as they are still there, and look at it. */
+export async function open(entry) {
   const current = turn();
-  await restore(entry, current);
+  await attempt(() => restore(entry, current));
   if (current()) await look(entry, 0);
-});
+}
 
 export const look = (entry, number) => attempt(async () => {
   const current = turn();

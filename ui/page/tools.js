@@ -263,7 +263,8 @@ export function showMask(shown = !desk.masked) {
   changed();
 }
 
-const typing = (event) => event.target.closest("input:not([type=range], [type=radio], [type=checkbox]), textarea, select, dialog");
+/** Whether an event is of a field that one types in. */
+export const typing = (event) => event.target.closest?.("input:not([type=range], [type=radio], [type=checkbox]), textarea, select, dialog");
 
 document.addEventListener("keydown", (event) => {
   const { view } = desk;

@@ -351,7 +351,7 @@ def make(kind: type[Job], options: dict[str, Any]) -> None:
     from .jobs.stored import read_stored
 
     setup, to, how = parsed(Setup, options), parsed(Writing, options), parsed(Saying, options)
-    stored = read_stored(to.from_result, kind, to.output) if to.from_result else None
+    stored = read_stored(to.from_result, kind, to.output, setup.max_pixels) if to.from_result else None
     job = checked(kind, **merged(stored.fields if stored else {}, given(kind, options)))
     attention = to.save_attention
     outputs = Outputs(to.output, job, to.overwrite, bool(options.get("preview")), attention)
@@ -359,7 +359,7 @@ def make(kind: type[Job], options: dict[str, Any]) -> None:
     say, write = speaker(how.quiet), teller(to.output, how)
     for note in stored.notes if stored else ():
         say(note)
-    check_headers(job, setup.max_pixels)
+    outputs.check(check_headers(job, setup.max_pixels))
     if unknown := never_seen(job):
         say(unknown)
     from .jobs.perform import perform  # brings PyTorch: what can be refused without it has been

@@ -22,13 +22,11 @@ def extended(photo: Photo, job: ExtendJob) -> tuple[Photo, Box]:
         UsageError: more pixels than any photo that would be opened.
     """
     width, height = photo.size
-    left, right = pixels(job.left, width), pixels(job.right, width)
-    top, bottom = pixels(job.top, height), pixels(job.bottom, height)
-    size = left + width + right, top + height + bottom
+    left, top, size = pixels(job.left, width), pixels(job.top, height), extended_size(photo.size, job)
     if size[0] * size[1] > MAX_PIXELS:
         raise UsageError(f"The extended photo would be {size[0]} x {size[1]}, more than {MAX_PIXELS} pixels; add less.")
     inner = Box(left, top, left + width, top + height)
-    margins = ((top, bottom), (left, right))
+    margins = ((top, size[1] - inner.bottom), (left, size[0] - inner.right))
     photo = photo if photo.palette is None or photo.alpha is None else photo.expanded()
 
     def padded(array: np.ndarray) -> np.ndarray:
@@ -42,6 +40,13 @@ def extended(photo: Photo, job: ExtendJob) -> tuple[Photo, Box]:
         samples[..., -1] = opacity
     metadata = sized(photo.metadata, size)
     return replace(photo, pixels=shown, samples=samples, metadata=metadata), inner
+
+
+def extended_size(size: tuple[int, int], job: ExtendJob) -> tuple[int, int]:
+    """(width, height) of the canvas around a photo of `size`."""
+    width, height = size
+    across = pixels(job.left, width) + width + pixels(job.right, width)
+    return across, pixels(job.top, height) + height + pixels(job.bottom, height)
 
 
 def pixels(extent: str, side: int) -> int:

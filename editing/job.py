@@ -524,7 +524,7 @@ class RemoveJob(Painting, Pointing, SamplingJob):
 def parse_extent(value: Any) -> Any:
     """Pixels, or a share of the photo's side such as `20%`."""
     said = str(value).strip()
-    if not isinstance(value, str | Integral) or not re.fullmatch(r"\d+(\.\d+)?%|\d+", said):
+    if not isinstance(value, str | Integral) or not re.fullmatch(r"\d{1,9}(\.\d+)?%|\d{1,9}", said):
         raise UsageError(
             f"{value!r} is neither a number of pixels, such as 200, nor a share of the photo, such as 20%."
         )
@@ -656,7 +656,7 @@ class Record(Frozen):
 Kind = TypeVar("Kind", bound=Frozen)
 
 
-def checked(kind: type[Kind], **fields: Any) -> Kind:
+def checked(kind: type[Kind], /, **fields: Any) -> Kind:
     """A record, with pydantic's complaint turned into one sentence.
 
     Raises:

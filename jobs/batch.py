@@ -5,7 +5,9 @@ The driver, in this file, reads headers, keeps the ledger and holds no model; wo
 
 from __future__ import annotations
 
+import filecmp
 import json
+import os
 from collections import deque
 from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -27,7 +29,7 @@ from .batching import Batching
 from .crew import Crew, Died, Processes, asked
 from .ledger import Ledger, Past, merge, opened, past, sha256_of
 from .ledger import entries as ledger_entries
-from .manifest import REPORT, read_rows
+from .manifest import LEDGERS, REPORT, read_rows
 from .report import as_json, save_report
 from .rows import Outcome, Row, checked_rows
 
@@ -102,8 +104,11 @@ def check_used(defaults: Mapping[str, Any], rows: Sequence[Row]) -> None:
 
 
 def as_row(source: Source) -> str | Path | Mapping[str, Any]:
+    """A manifest or a photo by its name; or a row, in which paths are text."""
     if isinstance(source, SamplingJob):
         return source.model_dump(exclude_unset=True) | {"action": source.action}
+    if isinstance(source, Mapping):
+        return {name: str(value) if isinstance(value, Path) else value for name, value in source.items()}
     return source
 
 
@@ -114,8 +119,8 @@ def in_shard(id: str, shard: tuple[int, int] | None) -> bool:
 
 def foretold(rows: Sequence[Row], output: Path, how: Batching, setup: Setup) -> Iterator[Outcome]:
     """What would become of rows, as far as it can be told without loading, fetching or writing anything."""
-    ledger = past(ledger_entries(output / f"ledger{how.mark}.jsonl"))
-    rows = [refused_output(row, output, ledger.get(row.id, Past()), how) for row in rows]
+    ledger, others = past(ledger_entries(output / f"ledger{how.mark}.jsonl")), other_shards(output, how)
+    rows = [refused_output(row, output, ledger.get(row.id, Past()), others.get(row.id, Past()), how) for row in rows]
     if any(row.job and row.job.method for row in rows if not row.error):
         with closing(Processes(setup, output, 1)) as crew:
             rows = looked_over(rows, crew, models=False)
@@ -156,15 +161,42 @@ def intact(row: Row, output: Path, before: Past) -> bool:
     return bool(before.outputs) and all(sha256_of(output / name) == before.outputs.get(name, "") for name in names)
 
 
-def refused_output(row: Row, output: Path, before: Past, how: Batching) -> Row:
-    """The row, with a sentence where a file that is not of this batch stands in its place."""
-    if row.error:
+def other_shards(output: Path, how: Batching) -> dict[str, Past]:
+    """What the ledgers of the folder say of each row, but for this run's own."""
+    files = {file for pattern in LEDGERS for file in output.glob(pattern)} - {output / f"ledger{how.mark}.jsonl"}
+    return past(entry for file in files for entry in ledger_entries(file))
+
+
+def refused_output(row: Row, output: Path, before: Past, elsewhere: Past, how: Batching) -> Row:
+    """The row, with a sentence where a file stands in its place that cannot be read, is that of another photo, or is
+    not of this batch, as far as its ledger tells; `elsewhere` is what the folder's other ledgers say of the row."""
+    there = [path for path in row.outputs if (output / path).exists()]
+    if row.error or not there:
         return row
-    there = [path for path in row.outputs if (output / path).exists() and str(path) not in before.outputs]
-    if there and not before.interrupted and not how.overwrite:
-        said = f"{output / there[0]} exists and is not of this batch: name another output, or pass --overwrite."
-        return row.failed(said)
-    return row
+    if locked := [path for path in there if not os.access(output / path, os.R_OK)]:
+        return row.failed(f"{output / locked[0]} may not be read: mend its permissions, or name another output.")
+    if how.overwrite:
+        return row
+    if earlier := another_photo(row, before):
+        said = f"The id {row.id} was that of {earlier} in an earlier run"
+        return row.failed(f"{said}: name another output folder, or pass --overwrite.")
+    foreign = [path for path in there if str(path) not in before.written]
+    if not foreign or before.interrupted:
+        return row
+    if str(foreign[0]) in elsewhere.written:
+        said = f"{output / foreign[0]} was written by a run with other shards"
+        return row.failed(f"{said}: join their ledgers (inlay batch --merge -o {output}), then go on without --shard.")
+    said = f"{output / foreign[0]} exists and is not of this batch: name another output, or pass --overwrite."
+    return row.failed(said)
+
+
+def another_photo(row: Row, before: Past) -> str:
+    """The photo that a row of this id was last done from, where it is still there and not that of `row`, however named
+    or copied; else nothing."""
+    earlier, photo = str(before.done.get("row", {}).get("photo", "")), str(row.fields.get("photo", ""))
+    if not photo or earlier == photo or not os.access(earlier, os.R_OK):
+        return ""
+    return "" if filecmp.cmp(earlier, photo, shallow=False) else earlier
 
 
 @dataclass
@@ -187,7 +219,11 @@ class Run:
     def outcomes(self) -> Iterator[Outcome]:
         """All that happens, as it does."""
         self._sweep()
-        self.rows = [refused_output(row, self.output, self._before(row), self.how) for row in self.rows]
+        others = other_shards(self.output, self.how)
+        self.rows = [
+            refused_output(row, self.output, self._before(row), others.get(row.id, Past()), self.how)
+            for row in self.rows
+        ]
         self.by_id = {row.id: row for row in self.rows}
         bad = [row for row in self.rows if row.error]
         if len(bad) < len(self.rows) and not (bad and self.how.strict):
@@ -282,7 +318,7 @@ class Run:
         for row in lot:
             before = self._before(row)
             for path in row.outputs:
-                recorded = before.outputs.get(str(path))
+                recorded = before.written.get(str(path))
                 if not before.interrupted and recorded and sha256_of(self.output / path) not in (None, recorded):
                     self._keep_aside(self.output / path)
         if lot:
@@ -319,7 +355,7 @@ class Run:
 
     def _drop(self, row: Row) -> None:
         """Take away what a row that did not end has written; what it found there stays."""
-        before = self._before(row).outputs
+        before = self._before(row).written
         for path in () if self.how.overwrite else row.outputs:
             if sha256_of(self.output / path) not in (None, before.get(str(path))):
                 (self.output / path).unlink()

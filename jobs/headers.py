@@ -9,6 +9,7 @@ import json
 import os
 from pathlib import Path
 
+from ..editing.extend import extended_size
 from ..editing.job import EDGES, POINTERS, REFINING, EditJob, ExtendJob, GenerateJob, Job, Opening, Pointing
 from ..errors import PhotoError, UsageError
 from ..guidance.names import check_names
@@ -18,7 +19,8 @@ from ..weights.diffusion import belongings
 
 
 def check_headers(job: Job, max_pixels: int) -> tuple[int, int] | None:
-    """(width, height) of the job's photo; None where it has none, or where that comes by standard input.
+    """(width, height) of the picture that the job makes of its photo; None where it has none, or where that comes by
+    standard input.
 
     Raises:
         InlayError: an unknown method, a file that is not there or no picture, points outside the photo, masks or
@@ -32,29 +34,29 @@ def check_headers(job: Job, max_pixels: int) -> tuple[int, int] | None:
         if job.photo != STANDARD_INPUT:
             size = size_of(job.photo, frame=job.frame, max_pixels=max_pixels)
         if isinstance(job, Pointing):
-            check_pointing(job, size)
+            check_pointing(job, size, max_pixels)
     for one in job.control:
-        shown = None if one.picture == EDGES else size_of(one.picture)
+        shown = None if one.picture == EDGES else size_of(one.picture, max_pixels=max_pixels)
         if shown and size and shown != size and not isinstance(job, ExtendJob):
             raise UsageError(
                 f"The control's picture {one.picture} is {shown[0]}x{shown[1]} and the photo {size[0]}x{size[1]}; "
                 "make them one size."
             )
     if job.reference:
-        size_of(job.reference.picture)
+        size_of(job.reference.picture, max_pixels=max_pixels)
     layout = layout_of(job)
     if layout is not None and not os.path.isfile(layout):
         raise UsageError(f"The layout {layout} does not exist, or is no file.")
     if getattr(job, "colour", None) and (layout is None or layout.lower().endswith(".json")):
         raise UsageError("--colour says what the colours of a layout's picture mean; give that picture as --layout.")
-    return size
+    return extended_size(size, job) if size and isinstance(job, ExtendJob) else size
 
 
 def layout_of(job: Job) -> str | None:
     return job.layout if isinstance(job, EditJob | GenerateJob) else None
 
 
-def check_pointing(job: Pointing, size: tuple[int, int] | None) -> None:
+def check_pointing(job: Pointing, size: tuple[int, int] | None, max_pixels: int) -> None:
     """Refuse what cannot be meant on a photo of `size` (width, height), or on any."""
     given = {name for name in POINTERS if getattr(job, name)}
     if getattr(job, "layout", None) is not None:
@@ -75,7 +77,7 @@ def check_pointing(job: Pointing, size: tuple[int, int] | None) -> None:
         points, labels = [point[:2] for point in job.point], [point[2] for point in job.point]
         prompts_for((size[1], size[0]), points, labels, job.box)
     for mask in job.mask:
-        width, height = mask_size(Path(mask))
+        width, height = mask_size(Path(mask), max_pixels)
         if (width, height) != size and job.mask_fit != "resize":
             raise UsageError(
                 f"The mask {mask} is {width} x {height} pixels and the photo {size[0]} x {size[1]}; give one of the "
@@ -83,13 +85,13 @@ def check_pointing(job: Pointing, size: tuple[int, int] | None) -> None:
             )
 
 
-def mask_size(path: Path) -> tuple[int, int]:
+def mask_size(path: Path, max_pixels: int) -> tuple[int, int]:
     """(width, height) of a mask file."""
     if path.suffix.lower() != ".json":
-        return size_of(path)
+        return size_of(path, max_pixels=max_pixels)
     try:
-        height, width = (int(side) for side in json.loads(path.read_text("utf-8"))["size"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
+        height, width = (int(side) for side in json.loads(path.read_text("utf-8-sig"))["size"])
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, RecursionError) as error:
         raise PhotoError(f"The mask {path} cannot be read: it is not COCO run lengths.") from error
     return width, height
 

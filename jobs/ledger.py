@@ -29,6 +29,8 @@ class Past:
     """Its last line that says `done` or `failed`; once it is found done again, the one that says so."""
     done: Mapping[str, Any] = field(default_factory=dict)
     """Its last line that says `done`."""
+    written: dict[str, str] = field(default_factory=dict)
+    """All pictures that were ever done for it: names in the folder, and the SHA-256 of the last of each."""
     interrupted: bool = False
     """Whether it was started and never ended: it may have taken the process with it."""
 
@@ -126,6 +128,7 @@ def past(lines: Iterable[Mapping[str, Any]], rows: dict[str, Past] | None = None
         row.interrupted = line.get("state") == "started"
         if line.get("state") == "done":
             row.done = line
+            row.written |= line.get("outputs") or {}
         if line.get("state") in ("done", "failed"):
             row.ended = line
         if line.get("state") == "skipped" and line.get("key"):

@@ -11,8 +11,11 @@ import glob
 import io
 import json
 import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
+from itertools import takewhile
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +27,7 @@ PHOTOS = {
     *(".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".bmp", ".avif"),
     *(".jp2", ".ppm", ".tga", ".heic", ".heif"),
 }
-MASKS = (".png", ".tif", ".tiff", ".json", ".webp", ".bmp", ".gif", ".jpg", ".jpeg")
-"""Endings of masks, the exact formats first."""
+MASKS = {".png", ".tif", ".tiff", ".json", ".webp", ".bmp", ".gif", ".jpg", ".jpeg"}
 
 HISTORY = "inlay-history"
 """The folder beside a photo in which the page keeps photos, masks and results."""
@@ -107,29 +109,32 @@ def _jsonl(content: bytes, name: str, folder: Path) -> Iterator[Stated]:
 
 
 def _csv(content: bytes, name: str, folder: Path) -> Iterator[Stated]:
-    """Cells that are empty say nothing; a cell that begins like JSON's lists and objects is one, if it can be."""
+    """Cells that are empty say nothing, and rows of such cells are none; a cell that begins like JSON's lists and
+    objects is one, if it can be."""
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise UsageError(f"The manifest {name} is not text in UTF-8; save it as CSV in UTF-8.") from error
-    first = text.partition("\n")[0]
-    table = csv.DictReader(
-        io.StringIO(text, newline=""), delimiter=max(",;\t", key=first.count), restkey="", strict=True
-    )
+    lines = list(io.StringIO(text, newline=""))
+    empty = len(list(takewhile(lambda line: not line.strip(" ,;\t\r\n"), lines)))
+    lines = lines[empty:]
+    delimiter = max(",;\t", key="".join(lines[:1]).count)
+    table = csv.DictReader(lines, delimiter=delimiter, restkey="", skipinitialspace=True, strict=True)
     try:
         names = [column.strip() for column in table.fieldnames or ()]
         if repeated := {column for column in names if column and names.count(column) > 1}:
             raise UsageError(f"The manifest {name} has the column {min(repeated)} more than once.")
         table.fieldnames = names
         for row in table:
-            where = f"{name}:{table.line_num}"
+            where = f"{name}:{empty + table.line_num}"
             wrong = f"The line {where} has more cells than there are columns; put a text with commas in quotes."
             surplus = any(row.pop("", None) or ())
-            yield Stated(
-                {column: _cell(cell) for column, cell in row.items() if cell}, where, folder, wrong if surplus else ""
-            )
+            fields = {column: _cell(cell) for column, cell in row.items() if cell}
+            if fields or surplus:
+                yield Stated(fields, where, folder, wrong if surplus else "")
     except csv.Error as error:
-        raise UsageError(f"The manifest {name} is no CSV from line {table.line_num + 1} on: {error}.") from error
+        line = empty + table.line_num + 1
+        raise UsageError(f"The manifest {name} is no CSV from line {line} on: {error}.") from error
 
 
 def _cell(text: str) -> Any:
@@ -169,12 +174,13 @@ def _photos(source: str, output: Path, masks: Path | None) -> Iterator[Stated]:
         found = _among(base, map(Path, glob.glob(source, recursive=True)), output, masks)
     else:
         raise UsageError(f"There is no {source}; name a manifest, a photo, a folder or a pattern in quotes.")
+    listed = cache(_masks_in)
     for photo in found:
         inside = photo.relative_to(base)
         fields, wrong = {"photo": str(photo.absolute()), "id": inside.as_posix()}, ""
         if masks:
             try:
-                fields["mask"] = str(_mask_of(inside, masks))
+                fields["mask"] = str(_mask_of(inside, masks, listed))
             except PhotoError as error:
                 wrong = str(error)
         yield Stated(fields, str(photo), base.absolute(), wrong)
@@ -194,10 +200,11 @@ def _among(base: Path, files: Iterable[Path], output: Path, masks: Path | None) 
 
 def _searched(base: Path) -> list[Path]:
     """The files of a folder and its subfolders, but for what is hidden, what batches wrote into subfolders, by their
-    ledgers, and what the page keeps."""
+    ledgers, the pictures of their reports, and what the page keeps."""
     found = list(base.rglob("*"))
-    ledgers = [file for file in found if file.parent != base and any(map(file.match, LEDGERS))]
-    made = {file.parent / name for file in ledgers for row in past(entries(file)).values() for name in row.outputs}
+    ledgers = [file for file in found if any(map(file.match, LEDGERS))]
+    inner = [file for file in ledgers if file.parent != base]
+    made = {file.parent / name for file in inner for row in past(entries(file)).values() for name in row.written}
     kept = [*(file for file in found if file.name == HISTORY), *(file.parent / REPORT for file in ledgers)]
 
     def wanted(file: Path) -> bool:
@@ -212,14 +219,23 @@ def _before_magic(parts: tuple[str, ...]) -> list[str]:
     return list(parts[:first])
 
 
-def _mask_of(photo: Path, masks: Path) -> Path:
+def _masks_in(folder: Path) -> dict[str, list[Path]]:
+    """The masks in a folder, by their names without endings."""
+    found = defaultdict[str, list[Path]](list)
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.suffix.lower() in MASKS and path.is_file():
+            found[path.stem].append(path)
+    return found
+
+
+def _mask_of(photo: Path, masks: Path, listed: Callable[[Path], Mapping[str, list[Path]]]) -> Path:
     """The mask that bears a photo's name, in the same subfolder of `masks` or in `masks` itself.
 
     Raises:
         PhotoError: none, or several.
     """
     for folder in dict.fromkeys((masks / photo.parent, masks)):
-        found = [path for path in (folder / f"{photo.stem}{ending}" for ending in MASKS) if path.is_file()]
+        found = listed(folder).get(photo.stem, [])
         if len(found) > 1:
             raise PhotoError(f"There are several masks for {photo}: {', '.join(map(str, found))}; leave one.")
         if found:

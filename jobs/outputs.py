@@ -71,18 +71,19 @@ class Outputs:
     def beside(self, mark: str) -> Path:
         return self.path.with_stem(f"{self.path.stem}-{mark}")
 
-    def check(self) -> None:
-        """Refuse, before the work, what could not be written after it.
+    def check(self, size: tuple[int, int] | None = None) -> None:
+        """Refuse, before the work, what could not be written after it; `size` is the pictures' width and height, once
+        known.
 
         Raises:
-            UsageError: a format that is not written or has no quality, or a file that exists, unless `overwrite`;
-                more than one picture for standard output.
+            UsageError: a format that is not written, has no quality or cannot be that large, or a file that exists,
+                unless `overwrite`; more than one picture for standard output.
             PhotoError: a folder that may not be written to.
         """
         if self.path == STANDARD_OUTPUT and (self.job.num_images > 1 or self.preview):
             raise UsageError("Standard output takes one picture: name a file, or leave out --num-images and --preview.")
         for path in self.pictures:
-            check_output(path, overwrite=self.overwrite, quality=self.job.quality)
+            check_output(path, overwrite=self.overwrite, size=size, quality=self.job.quality)
         if self.preview:
             check_output(self.sheet, overwrite=self.overwrite)
         if self.attention:

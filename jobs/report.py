@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 from collections.abc import Sequence
 from hashlib import sha256
 from html import escape
@@ -54,14 +55,16 @@ def thumbnail(id: str) -> str:
 
 def save_report(output: Path, mark: str, rows: Sequence[Row], ledger: dict[str, Past]) -> None:
     """Write `report.html` and `errors.jsonl` (without failed rows there is none); `mark` tells one shard from another.
+    Rows that were read from that very `errors.jsonl` and not yet done stay in it.
 
     Raises:
         PhotoError: the disk refuses.
     """
-    failures = [row for row in rows if state(row, ledger) == "failed"]
     errors = output / f"errors{mark}.jsonl"
-    if failures:
-        write_file(errors, "".join(as_manifest(row, ledger) for row in failures).encode())
+    states = [(row, state(row, ledger)) for row in rows]
+    kept = [row for row, how in states if how == "failed" or (not how and stated_in(row, errors))]
+    if kept:
+        write_file(errors, "".join(as_manifest(row, ledger) for row in kept).encode())
     else:
         errors.unlink(missing_ok=True)
     write_file(output / f"report{mark}.html", page(output, rows, ledger).encode("utf-8", "backslashreplace"))
@@ -72,12 +75,16 @@ def state(row: Row, ledger: dict[str, Past]) -> str:
     return "failed" if row.error else past.state if past else ""
 
 
+def stated_in(row: Row, manifest: Path) -> bool:
+    return os.path.realpath(row.where.rpartition(":")[0]) == os.path.realpath(manifest)
+
+
 def reason(row: Row, ledger: dict[str, Past]) -> str:
-    return row.error or str(ledger[row.id].ended.get("error", ""))
+    return row.error or str(ledger.get(row.id, Past()).ended.get("error", ""))
 
 
 def as_manifest(row: Row, ledger: dict[str, Past]) -> str:
-    """A failed row as a line of a manifest that can be run as it is, once it is mended."""
+    """A row as a line of a manifest that can be run as it is, once it is mended."""
     output = {"output": str(row.output)} if row.output else {}
     said = {"id": row.id, **output, **row.fields, "error": reason(row, ledger)}
     return json.dumps(said, default=as_json) + "\n"

@@ -65,7 +65,7 @@ def select(photo: Photo, job: Pointing, setup: Setup = Setup()) -> Selected:
     if len(given & {"select", "mask"}) and len(given) > 1:
         raise UsageError("Choose one way to point: --point and --box together, or --select, or --mask.")
     if job.mask:
-        return Selected(places([read(file, photo, job) for file in job.mask], job))
+        return Selected(places([read(file, photo, job, setup.max_pixels) for file in job.mask], job))
     found = offered(photo, job, setup)
     chosen = tuple(pick(one, picked(job.pick)) for one in found)
     if not all(mask.any() for mask in chosen):
@@ -100,13 +100,13 @@ def picked(name: str) -> Pick:
     return int(name) if name.isdecimal() else name  # type: ignore[return-value]  # `pick` refuses other names
 
 
-def read(file: str, photo: Photo, job: Pointing) -> Mask:
+def read(file: str, photo: Photo, job: Pointing, max_pixels: int) -> Mask:
     """A mask file at the photo's size."""
     height, width = photo.pixels.shape[:2]
     channel: Literal["alpha", "grey"] = "alpha" if job.mask_read == "alpha" else "grey"
     if job.mask_read != "opacity":
-        return load_mask(file, (height, width), channel=channel, fit=job.mask_fit)
-    alpha = load_alpha(file, (height, width), fit=job.mask_fit)
+        return load_mask(file, (height, width), channel=channel, fit=job.mask_fit, max_pixels=max_pixels)
+    alpha = load_alpha(file, (height, width), fit=job.mask_fit, max_pixels=max_pixels)
     require_some(alpha, file)
     return alpha
 

@@ -24,7 +24,7 @@ class Stored:
     notes: tuple[str, ...]
 
 
-def read_stored(path: Path, kind: type[Job], output: Path) -> Stored:
+def read_stored(path: Path, kind: type[Job], output: Path, max_pixels: int) -> Stored:
     """The settings in the result at `path`; a file that it names and that is not here is looked for beside it. A
     quality holds where `output` has one, too.
 
@@ -32,7 +32,7 @@ def read_stored(path: Path, kind: type[Job], output: Path) -> Stored:
         UsageError: no settings, or those of another action.
         PhotoError: the file cannot be read.
     """
-    settings = read_settings(path)
+    settings = read_settings(path, max_pixels=max_pixels)
     if settings is None:
         raise UsageError(f"{path} carries no settings of inlay; name a result that inlay saved.")
     record = checked(Record, **settings)
@@ -43,28 +43,31 @@ def read_stored(path: Path, kind: type[Job], output: Path) -> Stored:
         fields.pop("quality", None)
     for name in FILES:
         if fields.get(name):
-            fields[name] = found(fields[name], path.parent)
+            fields[name] = found(fields[name], path)
     for name in ("control", "reference"):
-        fields |= {name: beside(fields[name], path.parent)} if fields.get(name) else {}
+        fields |= {name: beside(fields[name], path)} if fields.get(name) else {}
     named = [one for name in FILES for one in listed(fields.get(name))] + shown_files(record.job)
     loaded = ["the model " + record.job.model, *record.facts.adapters]
     said = f"{path} names {', '.join([*named, *loaded])}: opened unless you say otherwise."
     return Stored(fields, record, (said,))
 
 
-def beside(shown: Any, folder: Path) -> Any:
+def beside(shown: Any, result: Path) -> Any:
     """What controls or a reference are shown, with their pictures as `found` finds them."""
     if isinstance(shown, dict):
-        return {**shown, "picture": found(shown["picture"], folder)}
-    return [beside(one, folder) for one in shown]
+        return {**shown, "picture": found(shown["picture"], result)}
+    return [beside(one, result) for one in shown]
 
 
-def found(names: str | tuple[str, ...], folder: Path) -> str | tuple[str, ...]:
-    """File names as they are, or beside the result where only there such a file is."""
+def found(names: str | tuple[str, ...], result: Path) -> str | tuple[str, ...]:
+    """File names as they are, or beside the result where only there such a file is; a result that bears its photo's
+    name is not that photo."""
     if not isinstance(names, str):
-        return tuple(str(found(name, folder)) for name in names)
-    beside = folder / names
-    return str(beside) if not Path(names).exists() and beside.exists() else names
+        return tuple(str(found(name, result)) for name in names)
+    if Path(names).exists():
+        return names
+    beside = (result.parent / names, result.parent / Path(names).name)
+    return next((str(place) for place in beside if place.is_file() and place != result), names)
 
 
 def listed(names: str | tuple[str, ...] | None) -> tuple[str, ...]:

@@ -37,13 +37,14 @@ def encode_rle(mask: Bool[np.ndarray, "H W"]) -> Rle:
     return {"size": [int(side) for side in rle["size"]], "counts": rle["counts"].decode("ascii")}
 
 
-def decode_rle(rle: Rle) -> Bool[np.ndarray, "H W"]:
-    """The mask of COCO run lengths, compressed or as a list. Raises UsageError for anything else."""
+def decode_rle(rle: Rle, *, max_pixels: int = MAX_PIXELS) -> Bool[np.ndarray, "H W"]:
+    """The mask of COCO run lengths, compressed or as a list. Raises UsageError for anything else, and for more than
+    `max_pixels`."""
     try:
         height, width = (int(side) for side in rle["size"])
         counts = rle["counts"]
         runs = [int(run) for run in counts] if isinstance(counts, list) else _parse_runs(counts)
-        if min(height, width) < 1 or height * width > MAX_PIXELS:
+        if min(height, width) < 1 or height * width > max_pixels:
             raise ValueError(f"no mask has the size {width} x {height}")
         if min(runs, default=0) < 0 or sum(runs) != height * width:  # of Python's integers, which do not overflow
             raise ValueError("the runs do not add up to the size")
@@ -91,11 +92,16 @@ def _save(
 
 
 def load_mask(
-    path: str | Path, size: tuple[int, int] | None = None, *, channel: Channel = "grey", fit: Fit = "exact"
+    path: str | Path,
+    size: tuple[int, int] | None = None,
+    *,
+    channel: Channel = "grey",
+    fit: Fit = "exact",
+    max_pixels: int = MAX_PIXELS,
 ) -> Bool[np.ndarray, "H W"]:
     """Reads a mask: True where `load_alpha` is at least half. Raises as that does, and UsageError for a mask without a
     single pixel and for one of several greys, which may be the numbers of a label map."""
-    alpha = load_alpha(path, size, channel=channel, fit=fit)
+    alpha = load_alpha(path, size, channel=channel, fit=fit, max_pixels=max_pixels)
     require_some(alpha, path, channel)
     if channel == "grey" and (greys := flat_greys(alpha)) > 2:
         raise UsageError(
@@ -124,17 +130,26 @@ def flat_greys(alpha: Float[np.ndarray, "H W"]) -> int:
 
 
 def load_alpha(
-    path: str | Path, size: tuple[int, int] | None = None, *, channel: Channel = "grey", fit: Fit = "exact"
+    path: str | Path,
+    size: tuple[int, int] | None = None,
+    *,
+    channel: Channel = "grey",
+    fit: Fit = "exact",
+    max_pixels: int = MAX_PIXELS,
 ) -> Float[np.ndarray, "H W"]:
     """Reads a mask with its levels in [0, 1]: how white a picture is (channel="alpha": how opaque), or a .json of COCO
     run lengths.
 
     `size` is the photo's (height, width); a mask of another size is an error, or with fit="resize" brought to it.
-    Pictures are turned as their EXIF says, as photos are. Raises PhotoError for a file that cannot be read, UsageError
-    for a size that does not fit and for a label map, which says what is where, not how much.
+    Pictures are turned as their EXIF says, as photos are. Raises PhotoError for a file that cannot be read or claims
+    more than `max_pixels`, UsageError for a size that does not fit and for a label map, which says what is where, not
+    how much.
     """
     path = Path(path)
-    levels = _levels_of_json(path) if path.suffix.lower() == ".json" else _levels(read(path), path, channel)
+    if path.suffix.lower() == ".json":
+        levels = _levels_of_json(path, max_pixels)
+    else:
+        levels = _levels(read(path, max_pixels=max_pixels), path, channel)
     if size is None or levels.shape == tuple(size):
         return levels
     if fit != "resize":
@@ -163,13 +178,13 @@ def load_labels(path: str | Path) -> Int[np.ndarray, "H W"]:
     return raster.samples.astype(int)
 
 
-def _levels_of_json(path: Path) -> Float[np.ndarray, "H W"]:
+def _levels_of_json(path: Path, max_pixels: int) -> Float[np.ndarray, "H W"]:
     try:
         require_file(path)
-        content = json.loads(path.read_text("utf-8"))
+        content = json.loads(path.read_text("utf-8-sig"))
         if isinstance(content, list):
             raise UsageError(f"{path} holds {len(content)} masks; save the one that is meant as a file of its own.")
-        return decode_rle(content).astype(np.float32)
+        return decode_rle(content, max_pixels=max_pixels).astype(np.float32)
     except (OSError, ValueError, RecursionError) as error:
         raise PhotoError(f"The mask {path} cannot be read: {error}.") from error
 

@@ -152,6 +152,14 @@ def test_bombs_are_refused_from_the_header(edit: Any) -> None:
     refused(edit("photo.png", *BOX, "--max-pixels", 1000), 1, "48 × 40", "limit")
 
 
+def test_the_limit_of_pixels_holds_for_all_that_is_read(edit: Any) -> None:
+    white(10, 8, 30, 30, (96, 80)).save("large.png")
+    more = ("--mask-fit", "resize", "--max-pixels", 2000)
+    refused(edit("photo.png", "--mask", "large.png", *more), 1, "96 × 80", "limit of 2000")
+    for shown in (("--control", "canny=large.png"), ("--reference", "large.png")):
+        refused(edit("photo.png", *BOX, *shown, *more), 1, "96 × 80", "limit of 2000")
+
+
 def test_masks_of_every_kind(edit: Any) -> None:
     white(0, 0, 0, 0).save("empty.png")
     refused(edit("photo.png", "--mask", "empty.png"), 2, "empty")
@@ -241,6 +249,16 @@ def test_outputs_are_checked_before_the_work(edit: Any, folder: Path) -> None:
     assert Path("photo.png").read_bytes() != before
     Path("many-2.png").write_bytes(b"mine")
     refused(edit("missing.png", *BOX, "-n", 2, out="many.png"), 2, "many-2.png")
+
+
+def test_formats_that_hold_too_few_pixels_are_refused_before_the_work(
+    edit: Any, inlay_command: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("inlay.jobs.perform.perform", None)
+    picture(size=(16_384, 2)).save("wide.png")
+    refused(edit("wide.png", "--box", "0,0,9,2", out="out.webp"), 2, "at most 16383 pixels")
+    picture(size=(16_000, 2)).save("wide.png")
+    refused(inlay_command("extend", "wide.png", "--left", "3%", "-o", "out.webp"), 2, "at most 16383 pixels")
 
 
 def test_folders_for_attention_are_checked_before_the_work(edit: Any) -> None:

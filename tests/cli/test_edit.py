@@ -66,6 +66,22 @@ def test_settings_in_the_file_make_it_again(edit: Any, inlay_command: Any, tmp_p
     assert (pixels(tmp_path / "other.png") != pixels(tmp_path / "out-2.png")).any()
 
 
+def test_what_a_result_names_is_found_beside_it(edit: Any, inlay_command: Any, photo: Path, tmp_path: Path) -> None:
+    mask, kept = tmp_path / "mask.png", tmp_path / "kept"
+    Image.fromarray(np.uint8(255 * (pixels(photo)[..., 0] > 200))).save(mask)
+    assert edit("--mask", mask, "-p", "a cat", "-o", kept / photo.name).code == 0
+    mask.rename(kept / mask.name)
+    photo.rename(tmp_path / "elsewhere.png")
+    again = ("edit", "--from", kept / photo.name, "-o", tmp_path / "again.png")
+    assert f"{photo} does not exist" in inlay_command(*again).err, "a result of that name is not its photo"
+    (kept / photo.name).rename(kept / "made.png")
+    (tmp_path / "elsewhere.png").rename(kept / photo.name)
+    ran = inlay_command(*again[:2], kept / "made.png", *again[3:])
+    assert ran.code == 0, ran.err
+    assert "Not as when" not in ran.err
+    assert (pixels(tmp_path / "again.png") == pixels(kept / "made.png")).all()
+
+
 def test_a_record_says_all(edit: Any, tmp_path: Path) -> None:
     ran = edit("--box", BOX, "--point", "18,28", "-p", "a cat", "-o", tmp_path / "out.jpg", "--json")
     record = json.loads(ran.out)

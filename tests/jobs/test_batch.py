@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 from hashlib import sha256
+from pathlib import Path
 
 import pytest
 from inlay.editing.job import EditJob
@@ -66,6 +69,52 @@ def test_a_picture_edited_by_hand_is_kept_aside(folder):
     assert states(run(folder, {"photo": "a.png"})) == {"a.png": "done"}
 
 
+def test_a_picture_of_another_photo_of_that_name_is_not_replaced(folder):
+    def outcomes(photos, **options):
+        asked = folder.common | {"mask": folder.path / "m.png", "device": "cpu"} | options
+        return {one.id: one for one in batch(photos, folder.out, **asked)}
+
+    for number, name in enumerate(("mon/one.png", "tue/one.png", "tue/two.png")):
+        folder.picture(name, seed=number)
+    mon, tue = folder.path / "mon", folder.path / "tue"
+    assert states(outcomes(mon)) == {"one.png": "done"}
+    made = (folder.out / "one.png").read_bytes()
+    found = outcomes(tue)
+    assert states(found) == {"one.png": "failed", "two.png": "done"}
+    assert found["one.png"].error == (
+        f"The id one.png was that of {mon}/one.png in an earlier run: name another output folder, or pass --overwrite."
+    )
+    assert (folder.out / "one.png").read_bytes() == made
+    (folder.path / "link").symlink_to(mon)
+    shutil.copytree(mon, folder.path / "copy")
+    for same in ("tue/../mon", "link", "copy"):
+        assert states(outcomes(folder.path / same)) == {"one.png": "skipped"}
+    assert states(outcomes(folder.path / "link", seed=1)) == {"one.png": "done"}
+    assert states(outcomes(tue, overwrite=True)) == {"one.png": "done", "two.png": "skipped"}
+    tue.rename(folder.path / "moved")
+    assert states(outcomes(mon)) == {"one.png": "done"}
+
+
+def test_an_earlier_picture_that_may_not_be_read_fails_its_row_alone(folder, monkeypatch):
+    rows = {"photo": "a.png"}, {"photo": "b.jpg"}
+    run(folder, *rows)
+    locked, may = folder.out / "a.png", os.access
+    monkeypatch.setattr(os, "access", lambda path, mode: Path(path) != locked and may(path, mode))
+    outcomes = run(folder, *rows)
+    assert states(outcomes) == {"a.png": "failed", "b.jpg": "skipped"}
+    assert "out/a.png may not be read: mend its permissions" in outcomes["a.png"].error
+
+
+def test_pictures_of_an_earlier_number_are_the_batchs_own(folder):
+    for number in (1, 2, 1):
+        assert states(run(folder, {"photo": "a.png"}, num_images=number)) == {"a.png": "done"}
+    pictures = {"a.png", "a-1.png", "a-2.png"}
+    assert {name for name in folder.written() if name.endswith(".png")} == pictures
+    Image.new("RGB", (40, 48), "red").save(folder.out / "a-2.png")
+    assert states(run(folder, {"photo": "a.png"}, num_images=2)) == {"a.png": "done"}
+    assert {name for name in folder.written() if name.endswith(".png")} == {*pictures, "a-2-edited-1.png"}
+
+
 def test_bad_rows_are_named_and_good_ones_go_on(folder):
     (folder.path / "torn.png").write_bytes((folder.path / "a.png").read_bytes()[:200])
     rows = [{"photo": "none.png"}, {"photo": "torn.png"}, "nonsense", {"photo": "a.png"}]
@@ -101,6 +150,31 @@ def test_a_row_to_mend_keeps_its_output_and_its_photo(folder):
     done = list(batch(folder.manifest(*map(json.dumps, mended), name="out/mended.jsonl"), folder.out, device="cpu"))
     assert [one.state for one in done] == ["done"] * 3
     assert [list(one.outputs) for one in done] == [["final/one.png"], ["final/two.png"], ["final/three.png"]]
+
+
+def test_rows_to_mend_that_were_not_reached_stay_to_mend(folder):
+    run(folder, *({"photo": f"none-{number}.png"} for number in range(3)), {"photo": "a.png"})
+    errors = folder.out / "errors.jsonl"
+    mended = [json.loads(line) for line in errors.read_text().splitlines()]
+    for number, row in enumerate(mended):
+        folder.picture(f"none-{number}.png")
+        row["id"] = row["output"] = f"new-{number}.png"
+    errors.write_text("".join(json.dumps(row) + "\n" for row in mended))
+    left = ["new-0.png", "new-1.png", "new-2.png"]
+    for _ in range(3):
+        (done,) = batch(errors, folder.out, device="cpu", limit=1)
+        assert (done.id, done.state) == (left.pop(0), "done")
+        stand = errors.read_text().splitlines() if errors.exists() else []
+        assert [json.loads(line)["id"] for line in stand] == left
+
+
+def test_paths_in_rows_are_as_good_as_their_names(folder):
+    common = {**folder.common, "mask": folder.path / "m.png"}
+    rows = [{"photo": folder.path / "a.png", "id": "one"}, {"photo": Path("sub/a.png")}, {"output": Path("z.png")}]
+    found = list(batch([{**common, "action": "remove"} | row for row in rows], folder.out, dry_run=True))
+    assert [one.id for one in found] == ["one", "sub/a.png", "z.png"]
+    assert list(found[0].outputs) == ["one.png"]
+    assert "is no file name" not in found[2].error
 
 
 @pytest.mark.parametrize("name", ["at 3.04.05\u202fPM.png", "写真\u3000一.png", "fam\u200dily.png"])
@@ -304,6 +378,22 @@ def test_shards_part_the_rows_and_their_ledgers_join(folder):
         run(folder, *rows, shard="3/2")
 
 
+def test_pictures_of_other_shards_ask_for_their_ledgers(folder):
+    rows = [{"photo": "a.png", "id": f"r{k}"} for k in range(4)]
+    mine = next(row["id"] for row in rows if in_shard(row["id"], (1, 2)))
+    run(folder, *rows, shard="1/2")
+    said = run(folder, *rows)[mine].error
+    assert said == (
+        f"{folder.out / mine}.png was written by a run with other shards: join their ledgers (inlay batch --merge -o "
+        f"{folder.out}), then go on without --shard."
+    )
+    assert "other shards" in next(
+        one.error for one in batch(folder.manifest(*rows), folder.out, shard="2/2", dry_run=True)
+    )
+    list(merge_ledgers([], folder.out))
+    assert set(states(run(folder, *rows)).values()) == {"skipped"}
+
+
 def test_shards_are_even():
     counts = [sum(in_shard(f"photo-{k}.jpg", (part, 4)) for k in range(4000)) for part in (1, 2, 3, 4)]
     assert sum(counts) == 4000
@@ -351,6 +441,9 @@ def test_folders_removal_extension_and_generation(folder):
         ({"action": "paint"}, "no action 'paint'"),
         ({"mask": "small.png"}, "small.png is 10 x 10 pixels"),
         ({"mask": "none.png"}, "none.png"),
+        ({"mask": "endless.json"}, "endless.json cannot be read"),
+        ({"kind": "portrait"}, "no setting kind"),
+        ({"action": "extend", "mask": None, "left": f"{10**400}%"}, "neither a number of pixels"),
         ({"mask": None, "point": "100,3"}, "lies outside the photo"),
         ({"mask": None}, "Nothing is pointed at"),
         ({"layout": "none.json", "mask": None}, "none.json"),
@@ -361,6 +454,7 @@ def test_folders_removal_extension_and_generation(folder):
 )
 def test_rows_that_cannot_be_done_are_told_from_headers(folder, row, said):
     folder.picture("small.png", size=(10, 10))
+    (folder.path / "endless.json").write_text('{"size": [1e999, 96], "counts": [4]}')
     folder.out.mkdir()
     (folder.out / "link").symlink_to(folder.path)
     fields = {key: value for key, value in (folder.common | {"photo": "a.png"} | row).items() if value is not None}

@@ -49,6 +49,8 @@ def test_what_lines_say_of_a_row():
     assert not past([{"id": "a", "state": "started"}, {"id": "a", "state": "skipped"}])["a"].interrupted
     failed = past([done, {"id": "a", "state": "failed", "error": "x"}])["a"]
     assert (failed.state, failed.outputs) == ("failed", {"a.png": "1"})
+    twice = past([done, {"id": "a", "state": "done", "outputs": {"a-1.png": "2"}}])["a"]
+    assert (twice.outputs, twice.written) == ({"a-1.png": "2"}, {"a.png": "1", "a-1.png": "2"})
     found = past([done, {"id": "a", "state": "failed"}, {"id": "a", "state": "skipped", "key": "k"}])["a"]
     assert found.state == "done"
 

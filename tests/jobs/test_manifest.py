@@ -68,6 +68,24 @@ def test_surplus_cells_are_named(tmp_path):
     assert "more cells than there are columns" in row.wrong
 
 
+def test_blank_rows_of_a_csv_are_none_and_spaces_after_commas_no_text(tmp_path):
+    (tmp_path / "r.csv").write_text(
+        '\n,,\nphoto, prompt, seed\na.jpg, "a cat, red", 3\n,,\n , ,\nb.jpg, a, dog, 1\n,,,\n'
+    )
+    one, two = rows(tmp_path / "r.csv", output=tmp_path / "out")
+    assert (one.fields, one.where) == (
+        {"photo": "a.jpg", "prompt": "a cat, red", "seed": "3"},
+        f"{tmp_path}/r.csv:4",
+    )
+    assert f"The line {tmp_path}/r.csv:7 has more cells" in two.wrong
+    (tmp_path / "r.csv").write_text('\n\nphoto\na.jpg\n"b\n')
+    with pytest.raises(UsageError, match="no CSV from line 5"):
+        rows(tmp_path / "r.csv", output=tmp_path / "out")
+    for nothing in ("", "\n,,\n"):
+        (tmp_path / "r.csv").write_text(nothing)
+        assert rows(tmp_path / "r.csv", output=tmp_path / "out") == []
+
+
 def test_a_folder_is_not_searched_where_inlay_wrote_or_hid(tmp_path):
     made = ("in/inlay-history/photos/a.png", "in/sub/inlay-history/masks/0.png", "in/first/a.png", "in/part/a.png")
     for name in (*made, "in/.thumbnails/x.png", "in/a.png", "in/sub/b.png"):
@@ -76,7 +94,8 @@ def test_a_folder_is_not_searched_where_inlay_wrote_or_hid(tmp_path):
     for name in ("first/ledger", "part/ledger-1-of-2"):
         line = {"id": "a.png", "state": "done", "outputs": {"a.png": ""}}
         (tmp_path / f"in/{name}.jsonl").write_text(json.dumps(line) + "\n")
-    for name in ("first/report/1.jpg", "first/original.png"):
+    (tmp_path / "in/ledger.jsonl").write_text(json.dumps({"id": "a.png", "state": "done", "outputs": {"a.png": ""}}))
+    for name in ("report/1.jpg", "first/report/1.jpg", "first/original.png"):
         (tmp_path / "in" / name).parent.mkdir(exist_ok=True)
         (tmp_path / "in" / name).touch()
     found = rows(tmp_path / "in", output=tmp_path / "out")
@@ -106,6 +125,9 @@ def test_photos_of_folders_and_patterns_keep_their_paths(tmp_path):
     assert [row.fields["id"] for row in found] == ["a.jpg", "sub/a.jpg"]
     (one,) = rows(tmp_path / "in" / "sub" / "a.jpg", output=tmp_path / "out", masks=tmp_path / "masks")
     assert one.fields["mask"] == str(tmp_path / "masks" / "a.png")
+    (tmp_path / "masks" / "a.png").rename(tmp_path / "masks" / "a.PNG")
+    (one,) = rows(tmp_path / "in" / "a.jpg", output=tmp_path / "out", masks=tmp_path / "masks")
+    assert one.fields["mask"] == str(tmp_path / "masks" / "a.PNG")
     (tmp_path / "masks" / "a.tif").touch()
     (one,) = rows(tmp_path / "in" / "a.jpg", output=tmp_path / "out", masks=tmp_path / "masks")
     assert "several masks" in one.wrong

@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from inlay.editing.job import EditJob, RemoveJob, checked
-from inlay.errors import UsageError
+from inlay.editing.job import EditJob, RemoveJob, Setup, checked
+from inlay.errors import PhotoError, UsageError
 from inlay.jobs.perform import prepare
 from inlay.jobs.select import select
 from inlay.photos.photo import Photo
@@ -71,3 +71,13 @@ def test_opacities_stay_as_they_are(pointed):
         with pytest.raises(UsageError, match="stays as it is drawn"):
             pointed(kind, "grey", mask_read="opacity", mask_grow=2)
     assert pointed(RemoveJob, "grey").mask.dtype == bool
+
+
+@pytest.mark.parametrize("read", ["threshold", "opacity"])
+def test_the_limit_of_pixels_holds_for_masks(tmp_path, read):
+    Image.new("L", (60, 40), 255).save(tmp_path / "mask.png")
+    photo = Photo.from_image(np.zeros((20, 30, 3), np.uint8))
+    job = EditJob(prompt="grass", mask=(str(tmp_path / "mask.png"),), mask_read=read, mask_fit="resize")
+    assert select(photo, job, Setup(max_pixels=2400)).mask.all()
+    with pytest.raises(PhotoError, match="the limit of 2399"):
+        select(photo, job, Setup(max_pixels=2399))

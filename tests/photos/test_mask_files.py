@@ -52,6 +52,21 @@ def test_broken_run_lengths_are_refused(rle):
         decode_rle(rle)
 
 
+def test_run_lengths_behind_a_byte_order_mark_are_read(tmp_path):
+    (tmp_path / "mask.json").write_text(json.dumps({"size": [2, 3], "counts": [1, 2, 3]}), "utf-8-sig")
+    assert load_mask(tmp_path / "mask.json").sum() == 2
+
+
+@pytest.mark.parametrize("ending", ["png", "json"])
+def test_the_limit_of_pixels_is_an_argument(mask, tmp_path, ending):
+    path = tmp_path / f"mask.{ending}"
+    save_mask(mask, path)
+    assert (load_mask(path, max_pixels=mask.size) == mask).all()
+    for load in (load_mask, load_alpha):
+        with pytest.raises((PhotoError, UsageError), match=r"limit of 1499|no mask has the size 50 x 30"):
+            load(path, max_pixels=mask.size - 1)
+
+
 @pytest.mark.parametrize("ending", ["png", "tif", "json"])
 def test_files_come_back(mask, tmp_path, ending):
     path = tmp_path / "deep" / f"mask.{ending}"

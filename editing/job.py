@@ -526,7 +526,8 @@ def parse_extent(value: Any) -> Any:
     said = str(value).strip()
     if not isinstance(value, str | Integral) or not re.fullmatch(r"\d{1,9}(\.\d+)?%|\d{1,9}", said):
         raise UsageError(
-            f"{value!r} is neither a number of pixels, such as 200, nor a share of the photo, such as 20%."
+            f"{value!r} is neither a number of pixels, such as 200, nor a share of the photo, such as 20%, of nine "
+            "digits at most."
         )
     return said
 

@@ -41,7 +41,7 @@ def batch(rows: Source | Iterable[Source], output: str | Path, **options: Any) -
 
     Nothing happens until the outcomes are asked for; leaving the loop early puts the rest off. Called again with the
     same rows it does what is left: a row is done when the ledger says so, what it asks for and reads is as it was, and
-    its picture is as it was written.
+    its picture is as it was written. A picture that was made of another photo under the same id is not replaced.
 
         for outcome in inlay.batch([{"photo": "a.jpg", "mask": "m.png", "prompt": "a fox"}], "out", steps=25):
             print(outcome.id, outcome.state, outcome.error)
@@ -120,7 +120,7 @@ def in_shard(id: str, shard: tuple[int, int] | None) -> bool:
 def foretold(rows: Sequence[Row], output: Path, how: Batching, setup: Setup) -> Iterator[Outcome]:
     """What would become of rows, as far as it can be told without loading, fetching or writing anything."""
     ledger, others = past(ledger_entries(output / f"ledger{how.mark}.jsonl")), other_shards(output, how)
-    rows = [refused_output(row, output, ledger.get(row.id, Past()), others.get(row.id, Past()), how) for row in rows]
+    rows = [refused_output(row, output, ledger, others, how) for row in rows]
     if any(row.job and row.job.method for row in rows if not row.error):
         with closing(Processes(setup, output, 1)) as crew:
             rows = looked_over(rows, crew, models=False)
@@ -167,9 +167,12 @@ def other_shards(output: Path, how: Batching) -> dict[str, Past]:
     return past(entry for file in files for entry in ledger_entries(file))
 
 
-def refused_output(row: Row, output: Path, before: Past, elsewhere: Past, how: Batching) -> Row:
+def refused_output(
+    row: Row, output: Path, ledger: Mapping[str, Past], others: Mapping[str, Past], how: Batching
+) -> Row:
     """The row, with a sentence where a file stands in its place that cannot be read, is that of another photo, or is
-    not of this batch, as far as its ledger tells; `elsewhere` is what the folder's other ledgers say of the row."""
+    not of this batch, as far as its `ledger` tells; `others` is what the folder's other ledgers say."""
+    before = ledger.get(row.id, Past())
     there = [path for path in row.outputs if (output / path).exists()]
     if row.error or not there:
         return row
@@ -183,7 +186,7 @@ def refused_output(row: Row, output: Path, before: Past, elsewhere: Past, how: B
     foreign = [path for path in there if str(path) not in before.written]
     if not foreign or before.interrupted:
         return row
-    if str(foreign[0]) in elsewhere.written:
+    if str(foreign[0]) in others.get(row.id, Past()).written:
         said = f"{output / foreign[0]} was written by a run with other shards"
         return row.failed(f"{said}: join their ledgers (inlay batch --merge -o {output}), then go on without --shard.")
     said = f"{output / foreign[0]} exists and is not of this batch: name another output, or pass --overwrite."
@@ -220,10 +223,7 @@ class Run:
         """All that happens, as it does."""
         self._sweep()
         others = other_shards(self.output, self.how)
-        self.rows = [
-            refused_output(row, self.output, self._before(row), others.get(row.id, Past()), self.how)
-            for row in self.rows
-        ]
+        self.rows = [refused_output(row, self.output, self.ledger.rows, others, self.how) for row in self.rows]
         self.by_id = {row.id: row for row in self.rows}
         bad = [row for row in self.rows if row.error]
         if len(bad) < len(self.rows) and not (bad and self.how.strict):

@@ -50,7 +50,7 @@ class Batching(Frozen):
     retry_failed: Annotated[bool, says("Also rows that failed before and are asked for as then.")] = False
     strict: Annotated[bool, says("Do nothing when any row cannot be done.")] = False
     dry_run: Annotated[bool, says("Check everything and say what would happen.")] = False
-    overwrite: Annotated[bool, says("Replace files that are not of this batch.")] = False
+    overwrite: Annotated[bool, says("Replace files that are not of this batch, and pictures of another photo.")] = False
     engine: Annotated[Literal["local", "ray"], says("local: this machine; ray: a Ray cluster.")] = "local"
     address: Annotated[str | None, says("The Ray cluster."), Shell(metavar="HOST:PORT", default="a new local one")] = (
         None

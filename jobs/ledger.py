@@ -30,7 +30,7 @@ class Past:
     done: Mapping[str, Any] = field(default_factory=dict)
     """Its last line that says `done`."""
     written: dict[str, str] = field(default_factory=dict)
-    """All pictures that were ever done for it: names in the folder, and the SHA-256 of the last of each."""
+    """All pictures that were ever made of its last photo: names in the folder, and the SHA-256 of the last of each."""
     interrupted: bool = False
     """Whether it was started and never ended: it may have taken the process with it."""
 
@@ -127,6 +127,8 @@ def past(lines: Iterable[Mapping[str, Any]], rows: dict[str, Past] | None = None
         row = rows.setdefault(line["id"], Past())
         row.interrupted = line.get("state") == "started"
         if line.get("state") == "done":
+            if line.get("row", {}).get("photo") != row.done.get("row", {}).get("photo"):
+                row.written.clear()
             row.done = line
             row.written |= line.get("outputs") or {}
         if line.get("state") in ("done", "failed"):

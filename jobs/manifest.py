@@ -118,8 +118,10 @@ def _csv(content: bytes, name: str, folder: Path) -> Iterator[Stated]:
     lines = list(io.StringIO(text, newline=""))
     empty = len(list(takewhile(lambda line: not line.strip(" ,;\t\r\n"), lines)))
     lines = lines[empty:]
-    delimiter = max(",;\t", key="".join(lines[:1]).count)
-    table = csv.DictReader(lines, delimiter=delimiter, restkey="", skipinitialspace=True, strict=True)
+    header = "".join(lines[:1])
+    delimiter = max(",;\t", key=header.count)
+    spaced = f"{delimiter} " in header  # else a text may begin with a space, and have quotes after it
+    table = csv.DictReader(lines, delimiter=delimiter, restkey="", skipinitialspace=spaced, strict=True)
     try:
         names = [column.strip() for column in table.fieldnames or ()]
         if repeated := {column for column in names if column and names.count(column) > 1}:

@@ -116,7 +116,7 @@ def _sixteen_bit_samples(file: IO[bytes], frame: int, alpha: bool) -> tuple[Shap
 
 
 def _unassociated(samples: UInt16[np.ndarray, "h w 4"]) -> UInt16[np.ndarray, "h w 4"]:
-    """The colours of samples that were multiplied by their alpha."""
+    """Samples whose colours have been multiplied by their alpha, without that."""
     colours, alpha = samples[..., :3].astype(np.uint32), samples[..., 3:]
     divided = np.minimum(colours * 65_535 // np.maximum(alpha, 1), 65_535).astype(np.uint16)
     return np.concatenate([divided, alpha], -1)

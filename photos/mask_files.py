@@ -44,12 +44,17 @@ def decode_rle(rle: Rle, *, max_pixels: int = MAX_PIXELS) -> Bool[np.ndarray, "H
         height, width = (int(side) for side in rle["size"])
         counts = rle["counts"]
         runs = [int(run) for run in counts] if isinstance(counts, list) else _parse_runs(counts)
-        if min(height, width) < 1 or height * width > max_pixels:
+        if min(height, width) < 1:
             raise ValueError(f"no mask has the size {width} x {height}")
         if min(runs, default=0) < 0 or sum(runs) != height * width:  # of Python's integers, which do not overflow
             raise ValueError("the runs do not add up to the size")
     except (KeyError, TypeError, ValueError, OverflowError) as error:
         raise UsageError(f'This is not a mask as COCO run lengths {{"size", "counts"}}: {error}.') from error
+    if height * width > max_pixels:
+        raise UsageError(
+            f"The mask claims {width} × {height} pixels, more than the limit of {max_pixels}: raise the limit "
+            "(max_pixels) if you trust it."
+        )
     return np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height).T.copy()
 
 
@@ -141,9 +146,9 @@ def load_alpha(
     run lengths.
 
     `size` is the photo's (height, width); a mask of another size is an error, or with fit="resize" brought to it.
-    Pictures are turned as their EXIF says, as photos are. Raises PhotoError for a file that cannot be read or claims
-    more than `max_pixels`, UsageError for a size that does not fit and for a label map, which says what is where, not
-    how much.
+    Pictures are turned as their EXIF says, as photos are. Raises PhotoError for a file that cannot be read and for a
+    picture of more than `max_pixels`, UsageError for run lengths of more, for a size that does not fit and for a label
+    map, which says what is where, not how much.
     """
     path = Path(path)
     if path.suffix.lower() == ".json":

@@ -26,7 +26,7 @@ _ASCII = b"ASCII\0\0\0"
 _STORAGE = {*range(254, 267), 273, 274, *range(277, 282), 284, *range(288, 294), 301, 317, 318, 319, *range(320, 348)}
 _STORAGE |= {*range(512, 522), 529, 530, 531, 532, 700, 34377, 34675}
 # PNG texts that hold our settings, XMP and, as ImageMagick writes it, EXIF.
-_KEPT_ELSEWHERE = (KEY, "xml:com.adobe.xmp", "raw profile type exif", "raw profile type app1")
+_KEPT_ELSEWHERE = (KEY, "XML:com.adobe.xmp", "Raw profile type exif")
 
 
 @dataclass(frozen=True, eq=False)
@@ -69,7 +69,7 @@ def metadata_of(image: "Image", turned: bool) -> tuple[Metadata, tuple[str, ...]
     """
     info = image.info
     xmp, comment, dpi = info.get("xmp", b""), info.get("comment", b""), info.get("dpi")
-    texts = {key: value for key, value in getattr(image, "text", {}).items() if key.lower() not in _KEPT_ELSEWHERE}
+    texts = {key: value for key, value in getattr(image, "text", {}).items() if key not in _KEPT_ELSEWHERE}
     exif, shown = _exif_of(image, turned), image.size[::-1] if turned else image.size
     metadata = Metadata(
         exif=exif or b"",

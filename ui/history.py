@@ -26,6 +26,7 @@ from jaxtyping import Bool
 
 from ..editing.job import Job, Opening, Record, checked
 from ..errors import InlayError, UsageError
+from ..jobs.keys import FILES
 from ..photos.mask_files import save_mask
 from ..photos.photo import Photo
 from ..photos.save import write_file
@@ -153,11 +154,12 @@ class History:
             return str(here) if here.is_file() and not os.path.exists(name) else name
 
         moved: dict[str, Any] = {}
-        for field, folder in (("photo", self.photos), ("layout", self.masks)):
-            if name := getattr(job, field, None):
-                moved[field] = found(name, folder)
-        if masks := getattr(job, "mask", ()):
-            moved["mask"] = tuple(found(mask, self.masks) for mask in masks)
+        for field in FILES:
+            folder, names = self.photos if field == "photo" else self.masks, getattr(job, field, None)
+            if isinstance(names, str):
+                moved[field] = found(names, folder)
+            elif names:
+                moved[field] = tuple(found(name, folder) for name in names)
         return showing(job.model_copy(update=moved), lambda picture: found(picture, self.photos))
 
     def all_results(self) -> list[Result]:

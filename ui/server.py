@@ -261,7 +261,7 @@ class Server:
 
     async def mask(self, request: Request) -> Response:
         path = self.history.mask(request.path_params["mask"])
-        png, left, top = await run_in_threadpool(lambda: cut_out(load_mask(path)))
+        png, left, top = await run_in_threadpool(lambda: cut_out(load_mask(path, max_pixels=self.setup.max_pixels)))
         return cut(png, left=left, top=top)
 
     async def run(self, request: Request) -> Response:

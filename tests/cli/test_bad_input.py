@@ -152,7 +152,7 @@ def test_bombs_are_refused_from_the_header(edit: Any) -> None:
     refused(edit("photo.png", *BOX, "--max-pixels", 1000), 1, "48 × 40", "limit")
 
 
-def test_the_limit_of_pixels_holds_for_all_that_is_read(edit: Any) -> None:
+def test_the_limit_of_pixels_holds_for_masks_and_for_pictures_that_a_model_is_shown(edit: Any) -> None:
     white(10, 8, 30, 30, (96, 80)).save("large.png")
     more = ("--mask-fit", "resize", "--max-pixels", 2000)
     refused(edit("photo.png", "--mask", "large.png", *more), 1, "96 × 80", "limit of 2000")

@@ -95,6 +95,21 @@ def test_a_picture_of_another_photo_of_that_name_is_not_replaced(folder):
     assert states(outcomes(mon)) == {"one.png": "done"}
 
 
+def test_a_picture_of_another_photo_stays_when_the_number_of_pictures_changes_twice(folder):
+    def state(day, number):
+        asked = folder.common | {"mask": folder.path / "m.png", "device": "cpu", "num_images": number}
+        return [one.state for one in batch(folder.path / day, folder.out, **asked)]
+
+    folder.picture("mon/one.png", seed=0)
+    folder.picture("tue/one.png", seed=1)
+    assert state("mon", 1) == ["done"]
+    made = (folder.out / "one.png").read_bytes()
+    assert state("tue", 2) == ["done"]
+    with pytest.raises(UsageError, match=r"one\.png exists and is not of this batch"):
+        state("tue", 1)
+    assert (folder.out / "one.png").read_bytes() == made
+
+
 def test_an_earlier_picture_that_may_not_be_read_fails_its_row_alone(folder, monkeypatch):
     rows = {"photo": "a.png"}, {"photo": "b.jpg"}
     run(folder, *rows)

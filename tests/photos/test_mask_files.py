@@ -48,7 +48,7 @@ def test_uncompressed_run_lengths_are_read_down_the_columns():
     ],
 )
 def test_broken_run_lengths_are_refused(rle):
-    with pytest.raises(UsageError, match="COCO run lengths"):
+    with pytest.raises(UsageError, match=r"COCO run lengths|limit of"):
         decode_rle(rle)
 
 
@@ -63,7 +63,7 @@ def test_the_limit_of_pixels_is_an_argument(mask, tmp_path, ending):
     save_mask(mask, path)
     assert (load_mask(path, max_pixels=mask.size) == mask).all()
     for load in (load_mask, load_alpha):
-        with pytest.raises((PhotoError, UsageError), match=r"limit of 1499|no mask has the size 50 x 30"):
+        with pytest.raises((PhotoError, UsageError), match="50 × 30 pixels, more than the limit of 1499"):
             load(path, max_pixels=mask.size - 1)
 
 

@@ -31,7 +31,7 @@ SURROUNDED = 0.5
 AROUND_THINGS = 0.65
 """Share of those places that hold what the caption names; the others lie anywhere, as removals and extensions do."""
 OUTLINED = 0.25
-"""Share of them that have the things' outline, as masks by segmentation do; the rest around things are boxes."""
+"""Share of all those places that have the things' outline, as masks by segmentation do; the rest are boxes."""
 MARGIN = 2
 """Cells by which a place reaches beyond its things, on each side less than this: in an edit a thing fills its place."""
 
@@ -68,8 +68,8 @@ class Denoising:
         noise = torch.randn(count, *clean.shape[1:], generator=random)[mine].to(device)
         masks = batch["masks"].float() / 255
         covered, decided = masks.amax(1).cpu() > 0, torch.rand(count, 6, generator=random)[mine].tolist()
-        boxes = [place_of(cells, row) for cells, row in zip(covered, decided, strict=True)]
-        places = torch.stack(boxes)[:, None].to(device)
+        noisy = [place_of(cells, row) for cells, row in zip(covered, decided, strict=True)]
+        places = torch.stack(noisy)[:, None].to(device)
         unsaid = torch.rand(count, generator=random)[mine].to(device) < silence(masks, places, batch["doubled"])
         ids = torch.where(unsaid[:, None], self.empty.to(device), batch["ids"].long())
         words = batch["words"].float() * ~unsaid[:, None, None]

@@ -94,7 +94,7 @@ desk.view.scene = () => {
   return {
     picture,
     preview,
-    masks: visible ? places.now.places.filter(({ acts }) => acts.length).map((place) => ({
+    masks: visible ? places.now.places.filter((place) => place.acts.length || (places.painting && place === active)).map((place) => ({
       ...places.shape(place, grow, feather), colour: place.colour, active: place === active,
     })) : [],
     points: visible && !preview ? [{ ...places.pointed(), colour: active.colour }] : [],

@@ -46,7 +46,7 @@ function drawHistory() {
   }
 }
 
-/** Bring a result back with its photo, masks, words and settings, as far as they are still there, and look at it. */
+/** Look at a result, and first bring back its photo, masks, words and settings; if a file is gone, none of them. */
 export async function open(entry) {
   const current = turn();
   await attempt(() => restore(entry, current));

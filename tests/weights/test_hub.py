@@ -207,7 +207,7 @@ def test_what_belongs_to_a_model_is_named_beside_its_weights(model_folder, tmp_p
     assert belongings(str(model_folder("sd1"))).defaults == {}
     for name in EMBEDDED:
         own = belongings(name)
-        assert (own.defaults["guidance_scale"], own.defaults["scheduler"]) == (2.5, "ddpm")
+        assert (own.defaults["guidance_scale"], own.defaults["scheduler"]) == (3.0, "ddpm")
         assert own.vocabulary is not None
         assert own.vocabulary.unknown("A Cat, and a zyzzyva") == ["zyzzyva"]
         assert len(own.guide.classes) == len(own.vocabulary.things) + 1

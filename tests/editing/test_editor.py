@@ -178,6 +178,9 @@ def test_prompts_beyond_the_limit_warn_with_the_lost_words(editor, photo, mask):
 def test_full_mask_is_allowed_and_said(editor, photo):
     result = editor.edit(photo, np.ones((90, 130), bool), PROMPT, steps=1)
     assert any("whole photo" in warning for warning in result.warnings)
+
+
+def test_what_is_painted_unseen_is_said(editor, photo, mask):
     see_through = np.dstack([photo, np.where(mask, 0, 255).astype(np.uint8)])
     assert any("transparent" in warning for warning in editor.edit(see_through, mask, PROMPT, steps=1).warnings)
     see_through[40, 50, 3] = 1

@@ -214,7 +214,7 @@ def edition(
     warnings, said = list(common.pop("warnings")), None
     if place.all():
         warnings.append("The mask covers the whole photo: nothing of it is kept.")
-    if picture.alpha is not None and not picture.alpha[place > 0].any():
+    if (alpha := picture.alpha) is not None and not alpha[place > 0].any():
         warnings.append("The photo is transparent in all of the mask, so what is painted there cannot be seen.")
     if job.invert and job.num_images > 1:
         warnings.append("With inversion all candidates start alike; only stochastic schedulers tell them apart.")

@@ -9,10 +9,11 @@ import filecmp
 import json
 import os
 from collections import deque
-from collections.abc import Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field, replace
+from functools import cache
 from hashlib import sha256
 from itertools import count
 from pathlib import Path, PurePosixPath
@@ -27,7 +28,7 @@ from ..weights.diffusion import fingerprint, locate
 from ..weights.hub import on_hub
 from .batching import Batching
 from .crew import Crew, Died, Processes, asked
-from .ledger import Ledger, Past, merge, opened, past, sha256_of
+from .ledger import Ledger, Past, merge, opened, past, photo_of, sha256_of
 from .ledger import entries as ledger_entries
 from .manifest import LEDGERS, REPORT, read_rows
 from .report import as_json, save_report
@@ -119,7 +120,8 @@ def in_shard(id: str, shard: tuple[int, int] | None) -> bool:
 
 def foretold(rows: Sequence[Row], output: Path, how: Batching, setup: Setup) -> Iterator[Outcome]:
     """What would become of rows, as far as it can be told without loading, fetching or writing anything."""
-    ledger, others = past(ledger_entries(output / f"ledger{how.mark}.jsonl")), other_shards(output, how)
+    ledger = past(ledger_entries(output / f"ledger{how.mark}.jsonl"))
+    others = cache(lambda: other_shards(output, how))
     rows = [refused_output(row, output, ledger, others, how) for row in rows]
     if any(row.job and row.job.method for row in rows if not row.error):
         with closing(Processes(setup, output, 1)) as crew:
@@ -168,10 +170,10 @@ def other_shards(output: Path, how: Batching) -> dict[str, Past]:
 
 
 def refused_output(
-    row: Row, output: Path, ledger: Mapping[str, Past], others: Mapping[str, Past], how: Batching
+    row: Row, output: Path, ledger: Mapping[str, Past], others: Callable[[], Mapping[str, Past]], how: Batching
 ) -> Row:
     """The row, with a sentence where a file stands in its place that cannot be read, is that of another photo, or is
-    not of this batch, as far as its `ledger` tells; `others` is what the folder's other ledgers say."""
+    not of this batch, as far as its `ledger` tells; `others` reads what the folder's other ledgers say."""
     before = ledger.get(row.id, Past())
     there = [path for path in row.outputs if (output / path).exists()]
     if row.error or not there:
@@ -186,7 +188,7 @@ def refused_output(
     foreign = [path for path in there if str(path) not in before.written]
     if not foreign or before.interrupted:
         return row
-    if str(foreign[0]) in others.get(row.id, Past()).written:
+    if str(foreign[0]) in others().get(row.id, Past()).written:
         said = f"{output / foreign[0]} was written by a run with other shards"
         return row.failed(f"{said}: join their ledgers (inlay batch --merge -o {output}), then go on without --shard.")
     said = f"{output / foreign[0]} exists and is not of this batch: name another output, or pass --overwrite."
@@ -196,7 +198,7 @@ def refused_output(
 def another_photo(row: Row, before: Past) -> str:
     """The photo that a row of this id was last done from, where it is still there and not that of `row`, however named
     or copied; else nothing."""
-    earlier, photo = str(before.done.get("row", {}).get("photo", "")), str(row.fields.get("photo", ""))
+    earlier, photo = photo_of(before.done), str(row.fields.get("photo", ""))
     if not photo or earlier == photo or not os.access(earlier, os.R_OK):
         return ""
     return "" if filecmp.cmp(earlier, photo, shallow=False) else earlier
@@ -222,7 +224,7 @@ class Run:
     def outcomes(self) -> Iterator[Outcome]:
         """All that happens, as it does."""
         self._sweep()
-        others = other_shards(self.output, self.how)
+        others = cache(lambda: other_shards(self.output, self.how))
         self.rows = [refused_output(row, self.output, self.ledger.rows, others, self.how) for row in self.rows]
         self.by_id = {row.id: row for row in self.rows}
         bad = [row for row in self.rows if row.error]

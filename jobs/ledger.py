@@ -127,7 +127,7 @@ def past(lines: Iterable[Mapping[str, Any]], rows: dict[str, Past] | None = None
         row = rows.setdefault(line["id"], Past())
         row.interrupted = line.get("state") == "started"
         if line.get("state") == "done":
-            if line.get("row", {}).get("photo") != row.done.get("row", {}).get("photo"):
+            if photo_of(line) != photo_of(row.done):
                 row.written.clear()
             row.done = line
             row.written |= line.get("outputs") or {}
@@ -136,6 +136,11 @@ def past(lines: Iterable[Mapping[str, Any]], rows: dict[str, Past] | None = None
         if line.get("state") == "skipped" and line.get("key"):
             row.ended = row.done
     return rows
+
+
+def photo_of(done: Mapping[str, Any]) -> str:
+    """The photo of the row that a line says is done; nothing for a row without one."""
+    return str(done.get("row", {}).get("photo", ""))
 
 
 def sha256_of(path: Path) -> str | None:

@@ -61,8 +61,13 @@ def save_report(output: Path, mark: str, rows: Sequence[Row], ledger: dict[str, 
         PhotoError: the disk refuses.
     """
     errors = output / f"errors{mark}.jsonl"
-    states = [(row, state(row, ledger)) for row in rows]
-    kept = [row for row, how in states if how == "failed" or (not how and stated_in(row, errors))]
+    ours = os.path.realpath(errors)
+
+    def to_mend(row: Row) -> bool:
+        how = state(row, ledger)
+        return how == "failed" or (not how and os.path.realpath(row.where.rpartition(":")[0]) == ours)
+
+    kept = [row for row in rows if to_mend(row)]
     if kept:
         write_file(errors, "".join(as_manifest(row, ledger) for row in kept).encode())
     else:
@@ -73,10 +78,6 @@ def save_report(output: Path, mark: str, rows: Sequence[Row], ledger: dict[str, 
 def state(row: Row, ledger: dict[str, Past]) -> str:
     past = ledger.get(row.id)
     return "failed" if row.error else past.state if past else ""
-
-
-def stated_in(row: Row, manifest: Path) -> bool:
-    return os.path.realpath(row.where.rpartition(":")[0]) == os.path.realpath(manifest)
 
 
 def reason(row: Row, ledger: dict[str, Past]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,10 +42,7 @@ def read_stored(path: Path, kind: type[Job], output: Path, max_pixels: int) -> S
     fields = record.again()
     if FORMATS.get(output.suffix.lower()) not in LOSSY:
         fields.pop("quality", None)
-    for name in FILES:
-        if fields.get(name):
-            fields[name] = found(fields[name], path)
-    for name in ("control", "reference"):
+    for name in (*FILES, "control", "reference"):
         fields |= {name: beside(fields[name], path)} if fields.get(name) else {}
     named = [one for name in FILES for one in listed(fields.get(name))] + shown_files(record.job)
     loaded = ["the model " + record.job.model, *record.facts.adapters]
@@ -52,22 +50,20 @@ def read_stored(path: Path, kind: type[Job], output: Path, max_pixels: int) -> S
     return Stored(fields, record, (said,))
 
 
-def beside(shown: Any, result: Path) -> Any:
-    """What controls or a reference are shown, with their pictures as `found` finds them."""
-    if isinstance(shown, dict):
-        return {**shown, "picture": found(shown["picture"], result)}
-    return [beside(one, result) for one in shown]
+def beside(named: Any, result: Path) -> Any:
+    """File names, or what controls and a reference are shown, with the files as `found` finds them beside the result,
+    which is not its own photo, though it may bear its name."""
+    if isinstance(named, str):
+        places = (result.parent / named, result.parent / Path(named).name)
+        return found(named, *(place for place in places if place != result))
+    if isinstance(named, dict):
+        return {**named, "picture": beside(named["picture"], result)}
+    return [beside(one, result) for one in named]
 
 
-def found(names: str | tuple[str, ...], result: Path) -> str | tuple[str, ...]:
-    """File names as they are, or beside the result where only there such a file is; a result that bears its photo's
-    name is not that photo."""
-    if not isinstance(names, str):
-        return tuple(str(found(name, result)) for name in names)
-    if Path(names).exists():
-        return names
-    beside = (result.parent / names, result.parent / Path(names).name)
-    return next((str(place) for place in beside if place.is_file() and place != result), names)
+def found(name: str, *places: Path) -> str:
+    """A file's name as it is or, where there is no such file, the first of `places` that is one."""
+    return name if os.path.exists(name) else next((str(place) for place in places if os.path.isfile(place)), name)
 
 
 def listed(names: str | tuple[str, ...] | None) -> tuple[str, ...]:

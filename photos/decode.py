@@ -24,7 +24,7 @@ def from_pillow(image: "Image", name: str, file: IO[bytes] | None = None, frame:
     samples, mode, palette = _pillow_samples(image, name, file, frame)
     orientation = orientation_of(image)
     metadata, warnings = metadata_of(image, turned=orientation in (5, 6, 7, 8))
-    if image.mode == "CMYK" and max(getattr(image, "tag_v2", {}).get(_BITS, (8,))) == 16:
+    if image.mode == "CMYK" and _tiff_bits(image) == 16:
         warnings += ("the photo's 16 bits a sample were rounded to 8",)
     icc = image.info.get("icc_profile") or None
     return Raster(
@@ -97,8 +97,12 @@ def _sixteen_bit(image: "Image") -> bool:
     """Whether the file holds 16 bits a colour sample, which Pillow would halve."""
     if image.format == "PNG":
         return str(getattr(image, "tile", [None])[0].args).endswith("16B")
-    bits = getattr(image, "tag_v2", {}).get(_BITS, (8,))
-    return image.mode in ("RGB", "RGBA", "RGBX") and max(bits) == 16
+    return image.mode in ("RGB", "RGBA", "RGBX") and _tiff_bits(image) == 16
+
+
+def _tiff_bits(image: "Image") -> int:
+    """Bits a sample of a TIFF; 8 for any other file."""
+    return int(max(getattr(image, "tag_v2", {}).get(_BITS, (8,))))
 
 
 def _sixteen_bit_samples(file: IO[bytes], frame: int, alpha: bool) -> tuple[Shaped[np.ndarray, "h w ..."], str]:

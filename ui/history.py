@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from contextlib import suppress
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from jaxtyping import Bool
 from ..editing.job import Job, Opening, Record, checked
 from ..errors import InlayError, UsageError
 from ..jobs.keys import FILES
+from ..jobs.stored import found
 from ..photos.mask_files import save_mask
 from ..photos.photo import Photo
 from ..photos.save import write_file
@@ -149,18 +149,17 @@ class History:
     def at_home(self, job: Job) -> Job:
         """A job whose files that are gone from where they were are those of their names here: the history was moved."""
 
-        def found(name: str, folder: Path) -> str:
-            here = folder / Path(name).name
-            return str(here) if here.is_file() and not os.path.exists(name) else name
+        def here(name: str, folder: Path) -> str:
+            return found(name, folder / Path(name).name)
 
         moved: dict[str, Any] = {}
         for field in FILES:
             folder, names = self.photos if field == "photo" else self.masks, getattr(job, field, None)
             if isinstance(names, str):
-                moved[field] = found(names, folder)
+                moved[field] = here(names, folder)
             elif names:
-                moved[field] = tuple(found(name, folder) for name in names)
-        return showing(job.model_copy(update=moved), lambda picture: found(picture, self.photos))
+                moved[field] = tuple(here(name, folder) for name in names)
+        return showing(job.model_copy(update=moved), lambda picture: here(picture, self.photos))
 
     def all_results(self) -> list[Result]:
         """Newest first; those that cannot be read, of another version or spoilt, are left where they are."""
